@@ -1,0 +1,165 @@
+# Hookline's commands. `make` alone lists them.
+
+PYTHON := /usr/bin/python3# the system's, because it alone sees Debian's bcc
+BIN := .venv/bin
+RUN_PACKAGES := python3-bpfcc python3-venv
+DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev
+SUITES := unit live
+SOURCES := probes pipeline sinks bench
+MADE := ./.venv ./build ./dist ./*.egg-info */__pycache__ ./.benchmarks ./.hypothesis ./.mypy_cache \
+	./.pytest_cache ./.ruff_cache
+FIND_MADE := \( $(MADE:%=-path '%' -o) -false \) -prune
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench lock clean
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+# Shell functions. They report on standard error, so that `make run ARGS="--output -" | jq` reads events only.
+define functions
+say() { printf '%s\n' "$$*" >&2; }
+die() { say "$$*"; exit 2; }
+
+# Run a command unseen; if it fails, show all that it said.
+quietly() {
+	local log
+	log=$$(mktemp)
+	if ! "$$@" >"$$log" 2>&1 </dev/null; then
+		cat "$$log" >&2
+		rm -f "$$log"
+		die "Failed, see above: $$*"
+	fi
+	rm -f "$$log"
+}
+
+debian() { # PACKAGE...: install what is missing
+	local package missing=() root=()
+	if ! command -v dpkg-query >/dev/null; then
+		$(PYTHON) -c 'import bcc, venv' 2>/dev/null ||
+			die "This is not Debian: install bcc's Python 3 module and venv for $(PYTHON) yourself, then try again."
+		return
+	fi
+	for package; do
+		dpkg-query -W -f '$${db:Status-Status}\n' "$$package" 2>/dev/null | grep -qx installed || missing+=("$$package")
+	done
+	(($${#missing[@]})) || return 0
+	if ((EUID)); then
+		root=(sudo)
+		[[ -t 0 ]] || root+=(-n)
+		command -v sudo >/dev/null && "$${root[@]}" true ||
+			die "Missing Debian packages: as root, run \"apt-get update && apt-get install $${missing[*]}\", then try again."
+	fi
+	say "Updating the package lists ..."
+	quietly "$${root[@]}" apt-get -q update
+	say "Installing $${missing[*]} ..."
+	quietly "$${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+		apt-get -qy --no-install-recommends -o DPkg::Lock::Timeout=300 install "$${missing[@]}"
+}
+
+# .venv/.busy: work on it began and did not end. .venv/.place: the folder and the Python it was made for.
+# .venv/.run and .venv/.dev: a checksum of what was installed. Where these do not fit, the work is done (again).
+environment() { # run|dev
+	local kind=$$1 place want
+	local -A files=([run]=requirements.txt [dev]=requirements-dev.txt)
+	place="$$PWD $$(readlink -f $(PYTHON))"
+	want=$$(cat "$${files[$$kind]}" pyproject.toml | sha256sum)
+	[[ -e .venv/.busy || "$$(cat .venv/.place .venv/.$$kind 2>/dev/null)" != "$$place"$$'\n'"$$want" ]] || return 0
+	[[ -w . && ( ! -e .venv || -w .venv ) ]] ||
+		die "Cannot write .venv here: run make once as $$(stat -c %U .), the owner of $$PWD."
+	if [[ -e .venv/.busy || "$$(cat .venv/.place 2>/dev/null)" != "$$place" ]]; then
+		say "Creating .venv ..."
+		rm -rf .venv
+		quietly $(PYTHON) -m venv --system-site-packages .venv
+	fi
+	touch .venv/.busy
+	say "Installing $${files[$$kind]} ..."
+	quietly $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r "$${files[$$kind]}"
+	quietly $(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	for kind in run $$kind; do # what run needs is part of dev
+		cat "$${files[$$kind]}" pyproject.toml | sha256sum >.venv/.$$kind
+	done
+	echo "$$place" >.venv/.place
+	rm .venv/.busy
+}
+
+# What root made in somebody's checkout becomes theirs, so that they can go on without sudo.
+give_back() {
+	local owner
+	owner=$$(stat -c %u:%g .)
+	if ((EUID == 0)) && [[ $$owner != 0:* ]]; then
+		find . -xdev -path ./.git -prune -o $(FIND_MADE) -exec chown -Rh --from=0 "$$owner" {} +
+	fi
+}
+
+prepare() { # run|dev PACKAGE...
+	exec {lock}<Makefile
+	flock "$$lock"
+	trap give_back EXIT
+	debian "$${@:2}"
+	environment "$$1"
+	exec {lock}<&-
+	if [[ ! -w . ]]; then # somebody else's checkout, ready to use: leave no caches
+		export MYPY_CACHE_DIR=/dev/null PYTEST_ADDOPTS="-p no:cacheprovider" RUFF_NO_CACHE=true
+	fi
+}
+endef
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
+	@echo '  ARGS="..." goes to hookline run (make run) or pytest (make test, make bench).'
+
+run: ## Watch this host: run the collector (needs root)
+	@$(if $(filter 0,$(shell id -u)),,$(error hookline loads programs into the kernel, which needs root: sudo make run))
+	$(functions)
+	prepare run $(RUN_PACKAGES)
+	if [[ "$$(stat -f -c %T /sys/kernel/tracing 2>/dev/null)" != tracefs ]]; then
+		say "Mounting tracefs on /sys/kernel/tracing ..."
+		mount -t tracefs tracefs /sys/kernel/tracing || say "tracefs cannot be mounted; trying without."
+	fi
+	$(BIN)/python -m compileall -q $(SOURCES) >/dev/null 2>&1 || true
+	give_back
+	trap - EXIT
+	PYTHONDONTWRITEBYTECODE=1 exec $(BIN)/hookline run $(value ARGS)
+
+test: ## Run the tests; those that need root run as root only
+	@$(functions)
+	prepare dev $(DEV_PACKAGES)
+	$(BIN)/python -m pytest $(wildcard $(SUITES:%=tests/%)) $(value ARGS)
+
+check: ## Lint, format, types and layers
+	@$(functions)
+	prepare dev $(DEV_PACKAGES)
+	status=0
+	for tool in "ruff check" "ruff format --check" mypy "lint-imports --no-logo --no-cache"; do
+		$(BIN)/$$tool || status=1
+	done
+	exit $$status
+
+bench: ## Run the benchmarks
+	@$(functions)
+	prepare dev $(DEV_PACKAGES)
+	[[ -n "$(wildcard bench/test_*.py)" ]] || { say "bench/ has no test_*.py yet."; exit 0; }
+	$(BIN)/python -m pytest bench --benchmark-only $(value ARGS)
+
+lock: ## Pin the dependencies of pyproject.toml again
+	@$(functions)
+	prepare dev $(DEV_PACKAGES)
+	tool=$$(mktemp -d)
+	trap 'rm -rf "$$tool"; give_back' EXIT
+	say "Installing uv, for this once ..."
+	quietly $(BIN)/python -m pip install --disable-pip-version-check --target "$$tool" uv
+	pin() { # FILE OPTION...: "uv pip compile", less the marker that [tool.uv] puts on every line
+		PYTHONPATH=$$tool $(BIN)/python -m uv --quiet --system-certs pip compile --universal --upgrade --generate-hashes \
+			"--custom-compile-command=make lock" pyproject.toml --group build "$${@:2}" -o "$$1"
+		sed -i -e "s/ ; implementation_name == 'cpython' and sys_platform == 'linux' / /" \
+			"-e1i # bcc is not here: it is Debian's python3-bpfcc. The bcc on PyPI is an unrelated package." "$$1"
+	}
+	say "Pinning requirements.txt and requirements-dev.txt ..."
+	quietly pin requirements.txt
+	quietly pin requirements-dev.txt --group dev -c requirements.txt
+
+clean: ## Remove all that make made
+	@find . -xdev -path ./.git -prune -o $(FIND_MADE) -exec rm -rf {} + 2>/dev/null ||
+		{ echo "Some of it belongs to somebody else: sudo make clean" >&2; exit 2; }

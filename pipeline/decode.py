@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The decode stage: spans of records to events, and gaps to gap events."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import trio
+
+from pipeline.gap import Gap
+from pipeline.ledger import Ledger
+from probes.decoder import Decoder
+from probes.errors import RecordError
+from probes.event import HostEvent
+from probes.kernel.ring import Span
+from probes.layout import PREFIX
+
+
+def boot_offset_ns() -> int:
+    """CLOCK_REALTIME minus CLOCK_BOOTTIME; changes when the wall clock is set."""
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class Sequences:
+    """The next number of each kind on each CPU, and the gaps before it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._gaps = 0
+        self.expected: dict[int, dict[int, int]] = {kind: {} for kind in ledger.kinds}
+        """The next number by kind and CPU; absent: 1."""
+
+    def gap(self, kind: int, cpu: int, sequence: int, time_ns: int) -> Gap | None:
+        """Call for a number that is not the expected one; the gap before it, if it is one."""
+        expected = self.expected[kind].get(cpu, 1)
+        if sequence < expected:
+            # Told as missing before, or sent twice: the ledger will not close, and says so.
+            return None
+        self.expected[kind][cpu] = sequence + 1
+        if sequence == expected:
+            return None
+        account = self._ledger.kinds[kind]
+        account.missing += sequence - expected
+        self._gaps += 1
+        self._ledger.kinds[Gap.data_type].emitted += 1
+        return Gap(
+            flags=0,
+            cpu=cpu,
+            sequence=self._gaps,
+            time_ns=time_ns,
+            lost_kind=kind,
+            lost_cpu=cpu,
+            first=expected,
+            last=sequence - 1,
+            cause="unknown" if account.malformed else "kernel_ring",
+        )
+
+    def final(self, emitted: Iterable[tuple[int, int, int]], time_ns: int) -> list[Gap]:
+        """The gaps behind the last event of each kind and CPU, where the source counted (kind, cpu, emitted)."""
+        gaps = [self.gap(kind, cpu, last + 1, time_ns) for kind, cpu, last in emitted]
+        return [gap for gap in gaps if gap is not None]
+
+
+def decode_span(span: Span, decoder: Decoder, sequences: Sequences, ledger: Ledger) -> list[HostEvent]:
+    """The events of one span, each gap before the event that shows it. Malformed records are counted."""
+    data = span.data
+    words = memoryview(data).cast("I")
+    decoders = decoder.by_kind
+    expected_of = sequences.expected
+    events: list[HostEvent] = []
+    append = events.append
+    for offset, size in span.records:
+        word = offset >> 2
+        kind = words[word + 1] if size >= PREFIX.size else 0
+        try:
+            if words[word] != size:
+                raise RecordError("a record says another length than the ring")
+            event = decoders[kind](data, offset, size)
+        except KeyError:
+            ledger.unknown_records += 1
+            continue
+        except RecordError:
+            if kind in decoders:
+                ledger.kinds[kind].malformed += 1
+            else:
+                ledger.unknown_records += 1
+            continue
+        cpu, sequence, expected = event.cpu, event.sequence, expected_of[kind]
+        if expected.get(cpu) == sequence:
+            expected[cpu] = sequence + 1
+        elif (gap := sequences.gap(kind, cpu, sequence, event.time_ns)) is not None:
+            append(gap)
+        append(event)
+    return events
+
+
+def count(events: Iterable[HostEvent]) -> dict[int, int]:
+    """Events by kind."""
+    return {kind.data_type: number for kind, number in Counter(map(type, events)).items()}
+
+
+async def decode(
+    receive: trio.MemoryReceiveChannel[Span],
+    send: trio.MemorySendChannel[list[HostEvent]],
+    *,
+    decoder: Decoder,
+    ledger: Ledger,
+    final_counters: Callable[[], Iterable[tuple[int, int, int]]],
+) -> None:
+    """Decode until the source ends; then the gaps that no later event showed."""
+    sequences = Sequences(ledger)
+    async with receive, send:
+        async for span in receive:
+            events = decode_span(span, decoder, sequences, ledger)
+            ledger.decoded(count(events))
+            await send.send(events)
+        gaps: list[HostEvent] = list(
+            sequences.final(final_counters(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        )
+        if gaps:
+            ledger.decoded(count(gaps))
+            await send.send(gaps)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``hookline doctor``: what this host and its kernel offer, found out by trying."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.failure import UNUSABLE
+from pipeline.terminal import emit, table
+from probes.errors import LoadError, PreflightError
+from probes.filters import Filters, MapSettings
+from probes.kernel.features import Host, preflight
+from probes.kernel.loader import Loading
+from probes.kernel.messages import HookReport, ProbeReport, Request
+from probes.probe import Probe
+from probes.registry import all_probes
+
+_RING_BYTES = 64 << 10
+"""Nobody reads it: the events of this moment are dropped."""
+
+_NOT_TRIED = "not tried, see above"
+
+_CHECKS: Mapping[str, tuple[tuple[str, ...], Callable[[Host], object]]] = {
+    "privileges": (("uid", "capabilities", "user_namespace"), lambda host: f"user {host.uid}"),
+    "machine": (("system", "machine"), lambda host: f"{host.system} on {host.machine}"),
+    "kernel types": (("btf",), lambda host: host.btf),
+    "bcc": (("bcc",), lambda host: ", ".join(map(str, host.bcc or ()))),
+    "tracefs": (("tracefs",), lambda host: host.events()),
+    "kernel version": (("release",), lambda host: host.release),
+}
+"""Each condition of `preflight`, in its order: the fields of `Host` that decide it, and what is there."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One condition without which nothing runs."""
+
+    name: str
+    ok: bool
+    detail: str
+    """What is there, or what is not and how to mend it."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One probe on this kernel."""
+
+    name: str
+    data_type: int
+    runs: bool
+    error: str
+    """Why it does not run."""
+
+    log: str
+    hooks: tuple[HookReport, ...]
+    misses: str
+    """What even all its hooks do not see."""
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """Everything, ready for JSON."""
+
+    ok: bool
+    """Whether at least one probe runs."""
+
+    kernel: str
+    checks: list[Check]
+    probes: list[Verdict]
+
+
+def examine(host: Host | None = None) -> Findings:
+    """Check `host`, or else this one; where all is well, load and attach every probe, and let go of them."""
+    host = host or Host.current()
+    checks = check(host)
+    if all(each.ok for each in checks):
+        verdicts = _try_probes()
+    else:
+        verdicts = [
+            _verdict(probe, ProbeReport(probe.name, error=_NOT_TRIED)) for probe in all_probes().values()
+        ]
+    return Findings(any(verdict.runs for verdict in verdicts), host.release, checks, verdicts)
+
+
+def check(host: Host) -> list[Check]:
+    """Every condition of `preflight`, which by itself ends with the first that does not hold."""
+    checks = []
+    with tempfile.TemporaryDirectory(prefix="hookline-") as folder:
+        sound = _sound_host(Path(folder))
+        for name, (fields, there) in _CHECKS.items():
+            taken: dict[str, Any] = {field: getattr(host, field) for field in fields}
+            problem = _problem(replace(sound, **taken))
+            checks.append(Check(name, not problem, problem or str(there(host))))
+    if all(each.ok for each in checks) and (problem := _problem(host)):
+        checks.append(Check("other", False, problem))
+    return checks
+
+
+def _problem(host: Host) -> str:
+    try:
+        preflight(host)
+    except PreflightError as error:
+        return str(error)
+    return ""
+
+
+def _sound_host(folder: Path) -> Host:
+    """A host on which `preflight` finds nothing, so that each condition can be looked at alone."""
+    (folder / "events").mkdir()
+    for name in ("libbcc.py", "vmlinux"):
+        (folder / name).touch()
+    return Host(
+        system="Linux",
+        machine="x86_64",
+        release="999.0",
+        uid=0,
+        capabilities=-1,
+        user_namespace=False,
+        bcc=(folder,),
+        btf=folder / "vmlinux",
+        tracefs=(folder,),
+    )
+
+
+def _try_probes() -> list[Verdict]:
+    probes = all_probes()
+    settings = MapSettings(Filters(), own_tgid=os.getpid(), wakeup_bytes=_RING_BYTES)
+    try:
+        with Loading(Request(tuple(probes), _RING_BYTES, settings)).wait() as loaded:
+            reports = {report.name: report for report in loaded.reports}
+    except LoadError as error:
+        reports = {name: ProbeReport(name, error=str(error), log=error.log) for name in probes}
+    return [_verdict(probe, reports[name]) for name, probe in probes.items()]
+
+
+def _verdict(probe: Probe, report: ProbeReport) -> Verdict:
+    return Verdict(
+        name=probe.name,
+        data_type=probe.event.data_type,
+        runs=not report.error,
+        error=report.error,
+        log=report.log,
+        hooks=report.hooks or tuple(HookReport(hook.at, hook.sees, report.error) for hook in probe.hooks),
+        misses=probe.misses,
+    )
+
+
+def show(findings: Findings, *, as_json: bool, verbose: bool) -> int:
+    """Print; gives the exit code. `verbose` adds the compiler's and the verifier's log to the table."""
+    if as_json:
+        emit(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode() + "\n")
+    else:
+        emit("\n".join(_parts(findings, verbose=verbose)))
+    return 0 if findings.ok else UNUSABLE
+
+
+def _parts(findings: Findings, *, verbose: bool) -> list[str]:
+    checks = [(each.name, "ok" if each.ok else "FAILS", each.detail) for each in findings.checks]
+    hooks = []
+    notes = []
+    for probe in findings.probes:
+        for number, hook in enumerate(probe.hooks):
+            first = (probe.name, str(probe.data_type)) if number == 0 else ("", "")
+            state = f"MISSING: {hook.missing}" if hook.missing else "attached"
+            hooks.append((*first, hook.at, hook.sees, state))
+        if probe.misses:
+            notes.append(f"{probe.name} does not see {probe.misses}.\n")
+        if verbose and probe.log:
+            notes.append(f"{probe.name}: {probe.log}\n")
+    running = [probe.name for probe in findings.probes if probe.runs]
+    verdict = f"These probes run: {', '.join(running)}." if running else "Nothing can run here."
+    return [
+        f"Linux {findings.kernel}\n",
+        table(("check", "state", "detail"), checks),
+        table(("probe", "data_type", "hook", "sees", "state"), hooks),
+        "".join(notes),
+        f"{verdict}\n",
+    ]

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who descends from whom, and which executable each process runs.
+
+Fork, execve and exit events keep the table; /proc fills it once at the start.
+A process is its pid and its start time, so that a reused pid is another
+process. Ended processes stay for a while: their children's events need them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from probes.event import ProcessEvent
+from probes.process.execve import Execve
+from probes.process.exit import Exit
+from probes.process.fork import Fork
+from probes.text import cstring_text
+
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+"""/proc tells start times in these."""
+
+
+class Process(msgspec.Struct, gc=False):
+    """One life of one pid. References lead to parents alone, so that no cycle arises."""
+
+    tgid: int
+    start: int
+    """ns since boot"""
+
+    parent: Process | None
+    comm: bytes
+    exe: bytes
+    exe_inode: int
+    line: str = ""
+    """Its `pid_tree`, as far as `epoch` is the tree's."""
+
+    line_length: int = 0
+    """Processes in `line`."""
+
+    epoch: int = -1
+    has_children: bool = False
+
+
+class ProcessTree:
+    """At most `max_processes` processes, and lines of at most `depth` of them."""
+
+    def __init__(self, *, depth: int, max_processes: int, ask_proc: bool) -> None:
+        self._depth = depth
+        self._ask_proc = ask_proc
+        """Whether /proc is of the host that the events are of."""
+        self._max = max_processes
+        self._processes: dict[int, Process] = {}
+        self._ended: deque[Process] = deque()
+        self._epoch = 0
+        """Changes when a process that has children changes its name: their lines name it."""
+        self._unknown = self._evictions = 0
+        self._learn: dict[type[ProcessEvent], Callable[[Process, Any], None]] = {
+            Execve: self._executed,
+            Fork: self._forked,
+            Exit: self._exited,
+        }
+
+    async def enrich(self, events: list[ProcessEvent]) -> None:
+        """Set `exe` and `pid_tree` of every event, and learn from it."""
+        processes = self._processes
+        for event in events:
+            process = processes.get(event.tgid)
+            if process is None or process.start != event.start_time:
+                process = self._meet(event, process)
+            if (learn := self._learn.get(type(event))) is not None:
+                learn(process, event)
+            if process.exe_inode == event.exe_inode or not event.exe_inode:
+                event.exe = process.exe
+            else:
+                event.exe = process.exe = self._exe_of(event.tgid, event.exe_inode)
+                process.exe_inode = event.exe_inode
+            event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
+
+    def _meet(self, event: ProcessEvent, present: Process | None) -> Process:
+        """The process of `event`, which the table does not hold, or holds with a start time of /proc's accuracy."""
+        if present is not None and present.start == event.start_time // _TICK_NS * _TICK_NS:
+            present.start = event.start_time
+            return present
+        self._unknown += 1
+        parent = self._parent(event.ppid, event.parent_start_time)
+        return self._add(Process(event.tgid, event.start_time, parent, event.comm, b"", 0))
+
+    def _parent(self, tgid: int, start: int) -> Process | None:
+        if not tgid:
+            return None
+        parent = self._processes.get(tgid)
+        if parent is not None and parent.start != start and parent.start == start // _TICK_NS * _TICK_NS:
+            parent.start = start
+        if parent is None or parent.start != start:
+            # Its own events were filtered, lost, or came before the start: all that is known is its pid.
+            parent = self._add(Process(tgid, start, None, self._comm_of(tgid), b"", 0))
+        return parent
+
+    def _exe_of(self, tgid: int, inode: int) -> bytes:
+        """The path of a living process's executable, if it still is that file."""
+        path, found = _exe_and_inode(tgid) if self._ask_proc else (b"", 0)
+        return path if found == inode else b""
+
+    def _comm_of(self, tgid: int) -> bytes:
+        read = _stat_of(tgid) if self._ask_proc else None
+        return read[2] if read else b"?"
+
+    def _add(self, process: Process) -> Process:
+        self._processes[process.tgid] = process
+        if process.parent is not None:
+            process.parent.has_children = True
+        while len(self._processes) > self._max:
+            self._forget()
+        return process
+
+    def _executed(self, process: Process, event: Execve) -> None:
+        process.exe, process.exe_inode = event.exe_path, event.exe_inode
+        if event.result:
+            return
+        if process.has_children:
+            self._epoch += 1
+        process.comm, process.epoch = event.comm, -1
+
+    def _forked(self, parent: Process, event: Fork) -> None:
+        present = self._processes.get(event.child_tgid)
+        if present is not None and present.start // _TICK_NS == event.child_start_time // _TICK_NS:
+            present.start, present.parent, present.epoch = event.child_start_time, parent, -1
+            parent.has_children = True
+            return
+        self._add(
+            Process(
+                event.child_tgid, event.child_start_time, parent, event.comm, parent.exe, parent.exe_inode
+            )
+        )
+
+    def _exited(self, process: Process, _event: Exit) -> None:
+        self._ended.append(process)
+        # Half of the table for the dead: a fork storm must not push out the living.
+        while len(self._ended) > self._max // 2:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop the process that ended first, or, of a table of living ones, the oldest entry."""
+        self._evictions += 1
+        process = self._ended.popleft() if self._ended else next(iter(self._processes.values()))
+        if self._processes.get(process.tgid) is process:
+            del self._processes[process.tgid]
+        # Else descendants would keep the whole line of the dead in memory.
+        process.parent = None
+
+    def _line(self, process: Process) -> str:
+        parent = process.parent
+        if parent is not None and parent.epoch == self._epoch and 0 < parent.line_length < self._depth:
+            process.line_length = parent.line_length + 1
+            process.line = f"{parent.line}->{process.tgid}({cstring_text(process.comm)})"
+        else:
+            process.line_length, process.line = self._whole_line(process)
+        process.epoch = self._epoch
+        return process.line
+
+    def _whole_line(self, process: Process) -> tuple[int, str]:
+        parts: list[str] = []
+        at: Process | None = process
+        while at is not None and len(parts) < self._depth:
+            parts.append(f"{at.tgid}({cstring_text(at.comm)})")
+            at = at.parent
+        length = len(parts)
+        if at is not None:
+            parts.append("...")
+        return length, "->".join(reversed(parts))
+
+    def seed(self) -> None:
+        """Take in the processes of /proc; blocks. Call once, after the probes are attached."""
+        found: dict[int, tuple[int, int, bytes]] = {}
+        for name in os.listdir("/proc"):
+            if name.isdecimal() and (read := _stat_of(int(name))) is not None:
+                found[int(name)] = read
+        for tgid in found:
+            self._seed_one(tgid, found)
+
+    def _seed_one(self, tgid: int, found: Mapping[int, tuple[int, int, bytes]]) -> None:
+        line: list[int] = []
+        at = tgid
+        while at in found and at not in self._processes and at not in line:
+            line.append(at)
+            at = found[at][0]
+        for each in reversed(line):
+            ppid, start, comm = found[each]
+            exe, inode = _exe_and_inode(each)
+            self._add(Process(each, start, self._processes.get(ppid), comm, exe, inode))
+
+    def statistics(self) -> Mapping[str, int]:
+        return {
+            "entries": len(self._processes),
+            "ended": len(self._ended),
+            "unknown": self._unknown,
+            "evictions": self._evictions,
+        }
+
+
+def _stat_of(tgid: int) -> tuple[int, int, bytes] | None:
+    """Parent, start in ns since boot (to a tick), and name; None of a process that is gone."""
+    try:
+        with open(f"/proc/{tgid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    # The name may hold anything, parentheses too; it ends at the last one.
+    head, _, rest = text.rpartition(b")")
+    fields = rest.split()
+    return int(fields[1]), int(fields[19]) * _TICK_NS, head.partition(b"(")[2]
+
+
+def _exe_and_inode(tgid: int) -> tuple[bytes, int]:
+    link = f"/proc/{tgid}/exe"
+    try:
+        return os.readlink(link.encode()), os.stat(link).st_ino
+    except OSError:
+        return b"", 0

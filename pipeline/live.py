@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The running kernel as a source, and its counters in the ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import trio
+
+from pipeline.config import Config, map_settings
+from pipeline.ledger import Ledger
+from pipeline.read import read
+from probes.kernel.loader import Counters, Loaded
+from probes.kernel.ring import Ring, Span
+from probes.registry import all_events
+
+_COUNTERS_EVERY_S = 1.0
+
+
+def all_counters(loaded: Loaded) -> list[tuple[int, int, Counters]]:
+    """(kind, cpu, counters) of everything in the kernel."""
+    return [
+        (event.data_type, cpu, counters)
+        for slot, event in enumerate(all_events())
+        for cpu, counters in enumerate(loaded.counters(slot))
+    ]
+
+
+def update_ledger(ledger: Ledger, counters: Iterable[tuple[int, int, Counters]]) -> None:
+    totals: dict[int, list[int]] = {}
+    for kind, _cpu, each in counters:
+        total = totals.setdefault(kind, [0, 0, 0])
+        for position, value in enumerate((each.emitted, each.dropped, each.filtered)):
+            total[position] += value
+    for kind, (emitted, dropped, filtered) in totals.items():
+        ledger.source(kind, emitted=emitted, dropped=dropped, filtered=filtered)
+
+
+class Live:
+    """The running kernel as a source."""
+
+    def __init__(self, config: Config, loaded: Loaded, ledger: Ledger) -> None:
+        self.config = config
+        self._loaded = loaded
+        self._ledger = ledger
+        self.stop = trio.Event()
+
+    async def read(self, send: trio.MemorySendChannel[Span]) -> None:
+        ring = Ring(self._loaded.ring_fd, self._loaded.ring_bytes)
+        try:
+            await read(
+                ring,
+                send,
+                span_bytes=self.config.collector.span_bytes,
+                poll_interval_s=self.config.collector.poll_interval_ms / 1000,
+                stop=self.stop,
+                detach=self._detach,
+            )
+        finally:
+            ring.close()
+
+    async def _detach(self) -> None:
+        # Detaching waits for every CPU to leave the programs: tens of milliseconds a hook.
+        await trio.to_thread.run_sync(self._loaded.detach)
+
+    def final_counters(self) -> list[tuple[int, int, int]]:
+        counters = all_counters(self._loaded)
+        update_ledger(self._ledger, counters)
+        return [(kind, cpu, each.emitted) for kind, cpu, each in counters]
+
+    async def keep_counters(self) -> None:
+        """Look at the kernel's counters now and then, for the metrics."""
+        while not self.stop.is_set():
+            update_ledger(self._ledger, all_counters(self._loaded))
+            await trio.sleep(_COUNTERS_EVERY_S)
+
+    async def keep_filters(self) -> None:
+        """Look up excluded executables again: one that was replaced is another file."""
+        while True:
+            await trio.sleep(self.config.collector.filter_refresh_s)
+            await self.set_filters(self.config)
+
+    async def set_filters(self, config: Config) -> None:
+        self.config = config
+        await trio.to_thread.run_sync(self._loaded.set_filters, map_settings(config, os.getpid()))

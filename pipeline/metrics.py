@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The ledger and every gauge, for Prometheus, on one loopback address."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pipeline.ledger import Ledger
+
+Statistics = Mapping[str, Mapping[str, int]]
+"""Figures by name, of each part by its name."""
+
+
+class _Ledger(Collector):
+    def __init__(self, ledger: Ledger, statistics: Callable[[], Statistics]) -> None:
+        self._ledger = ledger
+        self._statistics = statistics
+
+    def collect(self) -> Iterable[Metric]:
+        events = CounterMetricFamily(
+            "hookline_events",
+            "Events by kind and what became of them at the source.",
+            labels=("kind", "stage"),
+        )
+        sinks = CounterMetricFamily(
+            "hookline_sink_events", "Events by kind and sink.", labels=("kind", "sink", "outcome")
+        )
+        flight = GaugeMetricFamily(
+            "hookline_sink_in_flight", "Events on their way to a sink.", labels=("kind", "sink")
+        )
+        for kind in self._ledger.kinds.values():
+            for stage in ("emitted", "dropped_ring", "filtered", "decoded", "malformed", "missing"):
+                events.add_metric((kind.name, stage), getattr(kind, stage))
+            for name, sink in tuple(kind.sinks.items()):
+                for outcome in ("offered", "delivered", "dropped_queue", "dropped_shutdown"):
+                    sinks.add_metric((kind.name, name, outcome), getattr(sink, outcome))
+                flight.add_metric((kind.name, name), sink.in_flight())
+        parts = GaugeMetricFamily("hookline_part", "Figures of each part.", labels=("part", "figure"))
+        for part, figures in self._statistics().items():
+            for figure, value in figures.items():
+                parts.add_metric((part, figure), value)
+        yield from (events, sinks, flight, parts)
+
+
+@contextmanager
+def serve(listen: str, ledger: Ledger, statistics: Callable[[], Statistics]) -> Iterator[None]:
+    """Serve ``/metrics`` at `listen` (ADDRESS:PORT; "": do not) from a thread that ends with the block.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    if not listen:
+        yield
+        return
+    host, _, port = listen.rpartition(":")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Ledger(ledger, statistics))
+    ProcessCollector(registry=registry)
+    server: WSGIServer
+    thread: threading.Thread
+    server, thread = start_http_server(int(port), host.strip("[]"), registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the command line runs: collect, record, replay."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import structlog
+import trio
+
+from pipeline.config import Config, ConfigError
+from pipeline.decode import boot_offset_ns
+from pipeline.enrich.host import Host, run_id
+from pipeline.ledger import Ledger
+from pipeline.live import Live, all_counters, update_ledger
+from pipeline.metrics import serve
+from pipeline.recording import Recorder, open_recording
+from pipeline.stages import Pipeline, new_ledger
+from probes.kernel.loader import Loaded, Loading
+from probes.kernel.ring import Span
+from sinks.protocol import SinkError
+
+log = structlog.get_logger()
+
+
+async def collect(
+    config: Config, loading: Loading, *, reload: Callable[[], Config] | None, duration_s: float | None
+) -> Ledger:
+    """Collect until SIGTERM, SIGINT or `duration_s`; gives the closed ledger.
+
+    Raises:
+        LoadError: no probe can be loaded.
+        SinkError: a sink cannot be opened.
+        ConfigError: the metrics address cannot be used.
+    """
+    ledger = new_ledger()
+    host = Host.current()
+    pipeline = Pipeline(
+        config,
+        ledger,
+        identity=run_id(host.boot_id, time.clock_gettime_ns(time.CLOCK_BOOTTIME)),
+        host=host,
+        boot_offset=boot_offset_ns,
+        live=True,
+    )
+    _settle_garbage()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with await trio.to_thread.run_sync(loading.wait) as loaded:
+            _report(loaded)
+            live = Live(config, loaded, ledger)
+            await trio.to_thread.run_sync(pipeline.tree.seed)
+            with serve(config.metrics.listen, ledger, pipeline.statistics):
+                async with trio.open_nursery() as nursery:
+                    beside = nursery.start_soon
+                    beside(live.keep_counters)
+                    beside(live.keep_filters)
+                    beside(_keep_host, pipeline, host, config.enrich.host.refresh_s)
+                    beside(_every, config.enrich.users.refresh_s, pipeline.users.refresh)
+                    beside(_obey, signals, live, pipeline, reload)
+                    beside(_stop_when_unread, pipeline, live)
+                    if duration_s is not None:
+                        beside(_stop_after, live, duration_s)
+                    beside(_end_sinks, pipeline, live, config.pipeline.shutdown_s)
+                    await pipeline.run(live.read, live.final_counters)
+                    nursery.cancel_scope.cancel()
+    return ledger
+
+
+async def record(config: Config, loading: Loading, path: Path, *, duration_s: float | None) -> Ledger:
+    """Write what the ring holds to `path` until a signal or `duration_s`; gives the source's ledger."""
+    ledger = new_ledger()
+    host = Host.current()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with await trio.to_thread.run_sync(loading.wait) as loaded:
+            _report(loaded)
+            live = Live(config, loaded, ledger)
+            identity = run_id(host.boot_id, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+            with Recorder(path, run_id=identity, boot_offset_ns=boot_offset_ns(), host=host) as recorder:
+                spans_in, spans_out = trio.open_memory_channel[Span](config.pipeline.queue_batches)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(live.read, spans_in)
+                    nursery.start_soon(_stop_on_signal, signals, live)
+                    if duration_s is not None:
+                        nursery.start_soon(_stop_after, live, duration_s)
+                    async for span in spans_out:
+                        recorder.write(span)
+                    nursery.cancel_scope.cancel()
+                recorder.finish(all_counters(loaded))
+            live.final_counters()
+    return ledger
+
+
+async def replay(config: Config, path: Path) -> Ledger:
+    """Run a recording through the same stages; needs no privilege.
+
+    Raises:
+        RecordingError: the file is of another schema, or damaged.
+    """
+    ledger = new_ledger()
+    recording = await trio.to_thread.run_sync(open_recording, path)
+    header = recording.header
+    pipeline = Pipeline(
+        config,
+        ledger,
+        identity=header.run_id,
+        host=header.host,
+        boot_offset=lambda: header.boot_offset_ns,
+        live=False,
+    )
+    _settle_garbage()
+
+    async def source(send: trio.MemorySendChannel[Span]) -> None:
+        async with send:
+            for span in recording.spans():
+                await send.send(span)
+
+    def final_counters() -> list[tuple[int, int, int]]:
+        update_ledger(ledger, recording.counters)
+        return [(kind, cpu, each.emitted) for kind, cpu, each in recording.counters]
+
+    await pipeline.run(source, final_counters)
+    return ledger
+
+
+def _settle_garbage() -> None:
+    """Events are freed by reference count; the cycle collector need not look at what lives for ever."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _report(loaded: Loaded) -> None:
+    for probe in loaded.reports:
+        if probe.error:
+            log.warning("a probe does not run", probe=probe.name, reason=probe.error)
+        for hook in probe.hooks:
+            if hook.missing:
+                log.warning("a hook is missing", probe=probe.name, misses=hook.sees, reason=hook.missing)
+    running = [probe.name for probe in loaded.reports if not probe.error]
+    log.info("collecting", probes=running)
+
+
+async def _obey(
+    signals: AsyncIterator[int], live: Live, pipeline: Pipeline, reload: Callable[[], Config] | None
+) -> None:
+    async for number in signals:
+        if number != signal.SIGHUP:
+            log.info("stopping", signal=signal.Signals(number).name)
+            live.stop.set()
+        elif reload is not None:
+            await _reload(live, pipeline, reload)
+
+
+async def _reload(live: Live, pipeline: Pipeline, reload: Callable[[], Config]) -> None:
+    try:
+        config = await trio.to_thread.run_sync(reload)
+        await pipeline.delivery.reload(config.sinks, patience_s=config.pipeline.shutdown_s)
+        await live.set_filters(config)
+    except (ConfigError, SinkError, OSError) as error:
+        log.error("the new configuration is refused, the old one stays", reason=str(error))
+    else:
+        log.info("the configuration was read again; filters and sinks are as it says")
+
+
+async def _stop_after(live: Live, seconds: float) -> None:
+    await trio.sleep(seconds)
+    live.stop.set()
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], live: Live) -> None:
+    async for _number in signals:
+        live.stop.set()
+
+
+async def _stop_when_unread(pipeline: Pipeline, live: Live) -> None:
+    await pipeline.delivery.readers_gone.wait()
+    live.stop.set()
+
+
+async def _end_sinks(pipeline: Pipeline, live: Live, seconds: float) -> None:
+    await live.stop.wait()
+    pipeline.delivery.end_by(trio.current_time() + seconds)
+
+
+async def _every(seconds: float, work: Callable[[], object]) -> None:
+    while True:
+        await trio.sleep(seconds)
+        await trio.to_thread.run_sync(work)
+
+
+async def _keep_host(pipeline: Pipeline, first: Host, seconds: float) -> None:
+    known = first
+    while True:
+        await trio.sleep(seconds)
+        host = await trio.to_thread.run_sync(Host.current)
+        if host != known:
+            pipeline.encoder.set_host(host)
+            known = host

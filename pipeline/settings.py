@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The tables of ``config.toml`` but for the sinks', with every default. That file says what the keys mean."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pipeline.tables import guess, shown
+from probes.filters import Filters
+from probes.registry import all_probes
+
+_KIB, _MIB = 1 << 10, 1 << 20
+_MAP_ENTRIES = 1024
+"""Of the kernel maps that hold a filter's list."""
+
+_DAY = 86_400.0
+
+FilePath = Annotated[str, Meta(description="paths")]
+UserId = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF, description="user ids from 0 to 4_294_967_295")]
+Seconds = Annotated[float, Meta(ge=0.1, le=_DAY)]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Collector(Table, frozen=True, kw_only=True):
+    """``[collector]``: what goes into the kernel, and how bytes come out."""
+
+    probes: tuple[str, ...] = ("all",)
+    """Names; in an instance never "all", but every name there is."""
+
+    ring_bytes: Annotated[int, Meta(ge=64 * _KIB, le=1 << 30)] = 8 * _MIB
+    wakeup_bytes: Annotated[int, Meta(ge=_KIB, le=1 << 30)] = 256 * _KIB
+    poll_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    span_bytes: Annotated[int, Meta(ge=4 * _KIB, le=64 * _MIB)] = _MIB
+    unix_sockets: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ring_bytes & (self.ring_bytes - 1):
+            raise ValueError(f"ring_bytes must be a power of two, not {self.ring_bytes}")
+        try:
+            msgspec.structs.force_setattr(self, "probes", probe_names(self.probes))
+        except ValueError as error:
+            raise ValueError(f"probes must {error}") from None
+
+
+class FilterTable(Filters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[filters]``: what the kernel leaves out."""
+
+    exe: Annotated[tuple[FilePath, ...], Meta(max_length=_MAP_ENTRIES)] = ()
+    uid: Annotated[tuple[UserId, ...], Meta(max_length=_MAP_ENTRIES)] = ()
+    refresh_s: Seconds = 5.0
+
+    def __post_init__(self) -> None:
+        for path in self.exe:
+            if not path.startswith("/") or "\0" in path:
+                raise ValueError(f"exe must be a list of absolute paths, not with {shown(path)}")
+
+
+class Pipeline(Table, frozen=True, kw_only=True):
+    """``[pipeline]``: batches between the stages."""
+
+    queue_batches: Annotated[int, Meta(ge=1, le=1024)] = 8
+    batch_events: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    batch_age_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
+    shutdown_s: Annotated[float, Meta(ge=0.1, le=600.0)] = 4.0
+
+
+class Hashes(Table, frozen=True, kw_only=True):
+    """``[enrich.hashes]``."""
+
+    enabled: bool = True
+    max_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 100 * _MIB
+    cache_entries: Annotated[int, Meta(ge=1, le=1 << 20)] = 8192
+    wait_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 2.0
+    workers: Annotated[int, Meta(ge=1, le=64)] = 2
+
+
+class ProcessTree(Table, frozen=True, kw_only=True):
+    """``[enrich.process_tree]``."""
+
+    depth: Annotated[int, Meta(ge=1, le=256)] = 12
+    max_processes: Annotated[int, Meta(ge=1024, le=1 << 22)] = 65_536
+
+
+class Users(Table, frozen=True, kw_only=True):
+    """``[enrich.users]``."""
+
+    refresh_s: Seconds = 60.0
+
+
+class HostTable(Table, frozen=True, kw_only=True):
+    """``[enrich.host]``."""
+
+    refresh_s: Seconds = 30.0
+
+
+class Enrich(Table, frozen=True, kw_only=True):
+    """``[enrich]``."""
+
+    hashes: Hashes = Hashes()
+    process_tree: ProcessTree = ProcessTree()
+    users: Users = Users()
+    host: HostTable = HostTable()
+
+
+class Metrics(Table, frozen=True, kw_only=True):
+    """``[metrics]``: the Prometheus endpoint."""
+
+    listen: str = "127.0.0.1:9464"
+    allow_remote: bool = False
+
+    def __post_init__(self) -> None:
+        address = self.address()
+        if address is None or self.allow_remote or address[0] == "::1" or address[0].startswith("127."):
+            return
+        raise ValueError(
+            f"listen must be a loopback address such as 127.0.0.1:9464 unless metrics.allow_remote is true, "
+            f"not {shown(self.listen)}"
+        )
+
+    def address(self) -> tuple[str, int] | None:
+        """Address and port; None: no endpoint. Raises ValueError for anything else than ADDRESS:PORT."""
+        if not self.listen:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        address = host[1:-1] if bracketed else host
+        try:
+            if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+                raise ValueError(port)
+            socket.inet_pton(socket.AF_INET6 if bracketed else socket.AF_INET, address)
+        except (OSError, ValueError):
+            raise ValueError(
+                f"listen must be ADDRESS:PORT such as 127.0.0.1:9464 or [::1]:9464, or empty for no "
+                f"endpoint, not {shown(self.listen)}"
+            ) from None
+        return address, int(port)
+
+
+class Log(Table, frozen=True, kw_only=True):
+    """``[log]``: what the collector says about itself, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+def probe_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Every one of `names` once, in the registry's order, and every name there is for "all".
+
+    Raises:
+        ValueError: its text continues a sentence that begins "... must".
+    """
+    known = all_probes()
+    wanted = dict.fromkeys(names)
+    for name in wanted:
+        if name != "all" and name not in known:
+            raise ValueError(f"name any of {', '.join(known)} or all, not {shown(name)}{guess(name, known)}")
+    if not wanted:
+        raise ValueError(f"name at least one of {', '.join(known)} or all")
+    return tuple(name for name in known if name in wanted or "all" in wanted)

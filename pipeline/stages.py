@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The stages behind a source, in one nursery."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+
+import trio
+
+from pipeline.batch import Batch, gather
+from pipeline.config import Config
+from pipeline.decode import decode
+from pipeline.deliver import Delivery
+from pipeline.encode import Encoder
+from pipeline.enrich.hashes import Hashes
+from pipeline.enrich.host import Host
+from pipeline.enrich.process_tree import ProcessTree
+from pipeline.enrich.stage import Enrichment, enrich
+from pipeline.enrich.users import Users
+from pipeline.gap import Gap
+from pipeline.ledger import Ledger
+from pipeline.outlets import open_sink
+from probes.decoder import Decoder
+from probes.event import HostEvent
+from probes.kernel.ring import Span
+from probes.registry import all_events
+
+Source = Callable[[trio.MemorySendChannel[Span]], Awaitable[None]]
+"""Sends spans until it has no more, then closes the channel."""
+
+FinalCounters = Callable[[], Iterable[tuple[int, int, int]]]
+"""(kind, cpu, events emitted) once the source has ended."""
+
+
+def new_ledger() -> Ledger:
+    """A ledger of every kind that can occur."""
+    return Ledger((event.data_type, event.event_name) for event in (*all_events(), Gap))
+
+
+class Pipeline:
+    """The stages behind a source, and what they share."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        *,
+        identity: str,
+        host: Host,
+        boot_offset: Callable[[], int],
+        live: bool,
+    ) -> None:
+        self._config = config
+        self.ledger = ledger
+        self.delivery = Delivery(open_sink, ledger)
+        self.encoder = Encoder((*all_events(), Gap), run_id=identity, boot_offset=boot_offset)
+        self.encoder.set_host(host)
+        tree = config.enrich.process_tree
+        self.tree = ProcessTree(depth=tree.depth, max_processes=tree.max_processes, ask_proc=live)
+        self.users = Users()
+        hashes = config.enrich.hashes
+        self._hashes = Hashes(
+            entries=hashes.cache_entries,
+            max_bytes=hashes.max_bytes,
+            wait_s=hashes.wait_s,
+            workers=hashes.workers,
+        )
+
+    def _enrichments(self) -> tuple[Enrichment, ...]:
+        # The tree first: it knows the path that the hash is taken by.
+        return (self.tree, self.users, *([self._hashes] if self._config.enrich.hashes.enabled else []))
+
+    def statistics(self) -> dict[str, Mapping[str, int]]:
+        """Every part's figures, for the metrics."""
+        return {
+            "process_tree": self.tree.statistics(),
+            "users": self.users.statistics(),
+            "hashes": self._hashes.statistics(),
+            **{f"sink_{name}": figures for name, figures in self.delivery.statistics().items()},
+        }
+
+    async def run(self, source: Source, final_counters: FinalCounters) -> None:
+        """All stages until the source ends and the sinks have everything."""
+        settings = self._config.pipeline
+        spans_in, spans_out = trio.open_memory_channel[Span](settings.queue_batches)
+        decoded_in, decoded_out = trio.open_memory_channel[list[HostEvent]](settings.queue_batches)
+        enriched_in, enriched_out = trio.open_memory_channel[list[HostEvent]](settings.queue_batches)
+        batches_in, batches_out = trio.open_memory_channel[Batch](settings.queue_batches)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.delivery.run, batches_out, self._config.sinks)
+            nursery.start_soon(
+                partial(
+                    gather,
+                    enriched_out,
+                    batches_in,
+                    encode=self.encoder,
+                    events=settings.batch_events,
+                    age_s=settings.batch_age_ms / 1000,
+                )
+            )
+            nursery.start_soon(enrich, decoded_out, enriched_in, self._enrichments())
+            nursery.start_soon(
+                partial(
+                    decode,
+                    spans_out,
+                    decoded_in,
+                    decoder=Decoder(all_events()),
+                    ledger=self.ledger,
+                    final_counters=final_counters,
+                )
+            )
+            nursery.start_soon(source, spans_in)

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How an event is declared: once, as a class.
+
+A subclass of `ProcessEvent` names its fields with their kernel types, a
+sentence, and their names in both output schemas. From that one class come the
+C struct that the probe fills (`probes.layout`), the decoder
+(`probes.decoder`), the encoders (`pipeline.encode`), and the reference table in
+the documentation.
+
+A field whose annotation holds a wire type (`u32`, `Chars`, `Ip`, `Tail`, ...)
+comes from the kernel, as the kernel sent it: names of the host are bytes and
+become text only where they leave (`probes.text`). Any other field is filled
+later, by an enrichment, and has a default. Scalars stand before tails, tails
+before variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+EcsType = Literal["keyword", "long", "ip", "date", "boolean", "wildcard"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """An integer on the wire: its C type and `struct` code."""
+
+    ctype: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chars:
+    """A NUL-padded character array of `size` bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ip:
+    """A 16-byte address, of v4 the first four bytes.
+
+    `family` names the event's field that holds AF_INET or AF_INET6.
+    """
+
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Bytes after the fixed part, at most `limit`; their length stands in the body as NAME_length.
+
+    `form` says what they are: a "name"; a "cstring", which a NUL ends; an
+    "argv", of which a NUL ends each argument; or an "open_file": a path, or
+    nothing of a socket or pipe, which NAME_mode and NAME_inode then tell.
+    """
+
+    limit: int
+    form: Literal["name", "cstring", "argv", "open_file"] = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The value of one variable of the environment.
+
+    The kernel side sends just the wanted strings; they are the last tail, and no field of the event.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One bit of the header's flags."""
+
+    bit: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootTime:
+    """Marks nanoseconds of CLOCK_BOOTTIME."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a field means, with its unit, and what it is called in each output (None: not there)."""
+
+    doc: str
+    smith: str | None = None
+    ecs: str | None = None
+    ecs_type: EcsType = "keyword"
+    labels: Mapping[int, str] = field(default_factory=dict)
+    """What the ecs schema says instead of a number (2: "ipv4")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """Marks a text that differs from event to event, which it is no use to remember."""
+
+
+u8 = Annotated[int, Scalar("u8", "B")]
+u16 = Annotated[int, Scalar("u16", "H")]
+u32 = Annotated[int, Scalar("u32", "I")]
+u64 = Annotated[int, Scalar("u64", "Q")]
+s32 = Annotated[int, Scalar("s32", "i")]
+s64 = Annotated[int, Scalar("s64", "q")]
+
+UNKNOWN = "-1"
+"""What an enrichment's text is until it is known, and what the smith schema says of it."""
+
+
+class HostEvent(msgspec.Struct, gc=False):
+    """What every event carries, whoever made it."""
+
+    data_type: ClassVar[int]
+    """Number of the kind, as in AgentSmith-HIDS; Hookline's own are in the 800s and 900s."""
+
+    event_name: ClassVar[str]
+    dataset: ClassVar[str]
+    """ECS ``event.dataset`` without the product: process, network, file, agent."""
+
+    category: ClassVar[str]
+    """ECS ``event.category``."""
+
+    action_type: ClassVar[str]
+    """ECS ``event.type``."""
+
+    flags: Annotated[int, Scalar("u32", "I"), Names("Bits behind the event's flag fields.")]
+    cpu: Annotated[int, Scalar("u32", "I"), Names("CPU of the event.", None, "hookline.cpu", "long")]
+    sequence: Annotated[
+        int,
+        Scalar("u64", "Q"),
+        Names("Number among this kind's events on this CPU, from 1.", None, "event.sequence", "long"),
+    ]
+    time_ns: Annotated[
+        int,
+        Scalar("u64", "Q"),
+        BootTime(),
+        Names("Time of the event, ns since boot (CLOCK_BOOTTIME)."),
+    ]
+
+    @property
+    def kind(self) -> int:
+        return self.data_type
+
+    def name(self) -> str:
+        return self.event_name
+
+    def summary(self) -> str:
+        """One line for people, free of control characters."""
+        raise NotImplementedError
+
+
+class Enriched(HostEvent, gc=False, kw_only=True):
+    """What enrichments add to a process event; everything has a default."""
+
+    exe: Annotated[
+        bytes, Names("Path of the executable in its mount namespace.", "exe", "process.executable")
+    ] = b""
+    exe_md5: Annotated[str, Names("MD5 of the executable.", "exe_md5", "process.hash.md5")] = UNKNOWN
+    exe_hash_status: Annotated[
+        str,
+        Names(
+            "Why `exe_md5` can be trusted or is missing: verified, changed, too_big, gone, denied, "
+            "not_regular, timeout.",
+            "exe_hash_status",
+            "hookline.process.hash_status",
+        ),
+    ] = UNKNOWN
+    user: Annotated[str, Names("Name of the real user id on this host.", "user", "user.name")] = UNKNOWN
+    pid_tree: Annotated[
+        str,
+        Unique(),
+        Names(
+            "The process and its ancestors: 1(systemd)->...->pid(comm).", "pid_tree", "hookline.process.tree"
+        ),
+    ] = UNKNOWN
+
+
+class ProcessEvent(Enriched, gc=False):
+    """An event with the process that caused it, as the kernel saw it at that moment.
+
+    The wire fields up to here are ``struct hl_header``; those of a subclass
+    are its body.
+    """
+
+    environment_limit: ClassVar[int] = 0
+    """Bytes at the end of the record for the environment strings of the `Variable` fields."""
+
+    subject: ClassVar[str] = "process"
+    """Under which ECS prefix the causing process stands."""
+
+    pid: Annotated[u32, Names("Thread id.", "pid", "process.thread.id", "long")]
+    tgid: Annotated[u32, Names("Process id (thread group).", "tgid", "process.pid", "long")]
+    ppid: Annotated[u32, Names("Process id of the parent.", "ppid", "process.parent.pid", "long")]
+    pgid: Annotated[u32, Names("Process group id.", "pgid", "process.group_leader.pid", "long")]
+    sid: Annotated[u32, Names("Session id, of setsid(2).", "sid", "process.session_leader.pid", "long")]
+    uid: Annotated[u32, Names("Real user id.", "uid", "user.id")]
+    gid: Annotated[u32, Names("Real group id.", None, "group.id")]
+    euid: Annotated[u32, Names("Effective user id.", None, "user.effective.id")]
+    sessionid: Annotated[
+        s32, Names("Audit session, -1: none.", "sessionid", "hookline.audit.session", "long")
+    ]
+    login_uid: Annotated[s32, Names("Audit login uid, -1: none.", None, "hookline.audit.login_uid", "long")]
+    ns_pid: Annotated[u32, Names("Process id in its own pid namespace.", None, "process.vpid", "long")]
+    pid_ns: Annotated[u32, Names("Inode of the pid namespace.", None, "hookline.namespace.pid", "long")]
+    mnt_ns: Annotated[u32, Names("Inode of the mount namespace.", None, "hookline.namespace.mnt", "long")]
+    exe_device: Annotated[u32, Names("Device of the executable, in the kernel's encoding.")]
+    start_time: Annotated[u64, BootTime(), Names("Start, ns since boot.", None, "process.start", "date")]
+    parent_start_time: Annotated[
+        u64, BootTime(), Names("Start of the parent, ns since boot.", None, "process.parent.start", "date")
+    ]
+    cgroup: Annotated[u64, Names("Id of the v2 cgroup.", None, "hookline.cgroup.id", "long")]
+    exe_inode: Annotated[u64, Names("Inode number of the executable.")]
+    exe_ctime: Annotated[u64, Names("Change time of the executable, ns since the epoch.")]
+    exe_mtime: Annotated[u64, Names("Modification time of the executable, ns since the epoch.")]
+    exe_size: Annotated[u64, Names("Size of the executable, bytes.")]
+    comm: Annotated[bytes, Chars(16), Names("Name of the thread.", "comm", "process.name")]
+    tty: Annotated[bytes, Chars(16), Names("Controlling terminal.", "tty_name", "hookline.tty.name")]
+    nodename: Annotated[
+        bytes,
+        Chars(64),
+        Names("UTS node name: of the host, container or pod.", "nodename", "hookline.nodename"),
+    ]

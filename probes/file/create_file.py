@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""New files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from probes.event import Names, ProcessEvent, Tail, s32, u32, u64
+from probes.probe import Hook, Probe, TailProgram
+from probes.text import printable, to_text
+
+
+class CreateFile(ProcessEvent, gc=False):
+    """An open created a file that was not there before."""
+
+    data_type = 602
+    event_name = "create_file"
+    dataset = "file"
+    category = "file"
+    action_type = "creation"
+
+    fd: Annotated[s32, Names("Descriptor of the new file.", None, "hookline.file.fd", "long")]
+    device: Annotated[u32, Names("Device, in the kernel's encoding.", None, "hookline.file.device", "long")]
+    inode: Annotated[u64, Names("Inode number.", None, "file.inode")]
+    mode: Annotated[u32, Names("Type and permission bits.", None, "hookline.file.mode", "long")]
+    open_flags: Annotated[u32, Names("Flags of the open file.", None, "hookline.file.flags", "long")]
+    path: Annotated[
+        bytes,
+        Tail(4096),
+        Names("Path in the mount namespace of the process.", "file_path", "file.path", "wildcard"),
+    ]
+
+    def summary(self) -> str:
+        return printable(
+            f"{self.user} {self.pid} {to_text(self.exe)} created {to_text(self.path)} {self.pid_tree}"
+        )
+
+
+def _opened(call: str, *, optional: bool = False) -> Hook:
+    return Hook(
+        "create_file_opened", "tracepoint", f"syscalls:sys_exit_{call}", optional=optional, sees=f"{call}(2)"
+    )
+
+
+PROBE = Probe(
+    event=CreateFile,
+    hooks=(
+        _opened("openat"),
+        _opened("open"),
+        _opened("openat2", optional=True),
+        _opened("creat"),
+        Hook(
+            "create_file_by_io_uring",
+            "tracepoint",
+            "io_uring:io_uring_complete",
+            optional=True,
+            sees="files created through io_uring",
+        ),
+    ),
+    tails=(TailProgram("create_file_report", "tracepoint"),),
+    structs={
+        "file": ("f_mode", "f_flags"),
+        "inode": ("i_mode",),
+        "io_kiocb": ("opcode",),
+    },
+    enumerators=("IORING_OP_OPENAT", "IORING_OP_OPENAT2"),
+    misses=(
+        "mknod(2), 32-bit system calls, files made by the kernel itself, io_uring opens into a fixed-file slot, and "
+        "a file whose descriptor another thread closes before the open has returned"
+    ),
+)

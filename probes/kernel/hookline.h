@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What every probe shares: the maps, the record under construction, the
+ * header, the path walk and the way out.
+ *
+ * All programs run with preemption disabled (raw tracepoints and perf's
+ * syscall tracepoints, Linux 5.8 to 6.18), hence one record a CPU and plain
+ * counters. State lives in the record rather than in registers: the verifier
+ * forgets what it knew of memory, so that its states meet again and loops load.
+ */
+
+/* One member of a kernel struct; 0 where the pointer leads nowhere. */
+#define READ(member) ({							\
+	typeof(member) __value;						\
+	bpf_probe_read_kernel(&__value, sizeof(__value), &(member));	\
+	__value;							\
+})
+
+/* Keeps clang from proving a bound away that the verifier must see. */
+#define HIDE(value) asm volatile("" : "+r"(value))
+
+#define HL_PATH_SIZE	4096
+#define HL_PATH_STEPS	256	/* components walked before a program calls itself again */
+#define HL_TAIL_SIZE	32768
+#define HL_RECORD_SIZE	65536
+
+#define HL_PIDTYPE_PGID	2
+#define HL_PIDTYPE_SID	3
+#define HL_CTIME_QUERIED (1U << 31)	/* I_CTIME_QUERIED, Linux 6.13 */
+
+#define AF_UNIX		1
+#define AF_INET		2
+#define AF_INET6	10
+
+#define S_IFMT		0170000
+#define S_IFSOCK	0140000
+
+struct hl_settings {
+	u32 own_tgid;
+	u32 wakeup_bytes;
+	u32 exclude_exe;	/* entries in hl_excluded_exe: 0 spares the look-up */
+	u32 exclude_uid;
+	u32 exclude_loopback;
+	u32 unix_sockets;
+};
+
+struct hl_counters {
+	u64 emitted;
+	u64 dropped;
+	u64 filtered;
+};
+
+/* Which file an executable is; one that was replaced or rewritten is another. */
+struct hl_file_id {
+	u64 inode;
+	u64 ctime;
+	u64 device;
+};
+
+struct hl_record {
+	union {
+		struct hl_header header;
+		u8 bytes[HL_RECORD_SIZE + HL_TAIL_SIZE];
+	};
+
+	/* From here on nothing is sent. */
+	struct dentry *dentry;
+	struct mount *mount;
+	u64 passed[4];	/* from a hook to the program that it calls */
+	u32 silent;	/* bytes sent since this CPU last woke the reader */
+	u32 slot;
+	u32 stage;
+	u32 walking;	/* a path is under way, at dentry and mount */
+	u32 position;
+	u8 path[2 * HL_PATH_SIZE];
+};
+
+BPF_RINGBUF_OUTPUT(hl_events, HL_RING_PAGES);
+BPF_PERCPU_ARRAY(hl_counters, struct hl_counters, HL_SLOTS);
+BPF_ARRAY(hl_settings, struct hl_settings, 1);
+BPF_ARRAY(hl_records, struct hl_record, HL_CPUS);
+BPF_HASH(hl_excluded_exe, struct hl_file_id, u32, 1024);
+BPF_HASH(hl_excluded_uid, u32, u32, 1024);
+BPF_PROG_ARRAY(hl_raw_tails, 8);
+BPF_PROG_ARRAY(hl_tails, 8);
+
+/* The context of a syscalls:sys_exit_* tracepoint. */
+struct hl_sys_exit {
+	u64 common;
+	s32 number;
+	u32 pad;
+	s64 result;
+};
+
+/* The context of io_uring:io_uring_complete. */
+struct hl_io_uring_complete {
+	u64 common;
+	void *context;
+	struct io_kiocb *request;
+	u64 user_data;
+	s32 result;
+};
+
+static __always_inline struct pt_regs *hl_user_registers(void)
+{
+	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+}
+
+/* The current process's open file of that number; NULL where there is none. */
+static __always_inline struct file *hl_descriptor(u32 number)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct files_struct *files = READ(task->files);
+	struct fdtable *table = READ(files->fdt);
+	struct file *file = NULL;
+
+	if (number < READ(table->max_fds))
+		bpf_probe_read_kernel(&file, sizeof(file), READ(table->fd) + number);
+	return file;
+}
+
+static __always_inline u64 hl_nanoseconds(u64 seconds, u32 nanoseconds)
+{
+	return seconds * 1000000000ULL + nanoseconds;
+}
+
+static __always_inline u64 hl_ctime(struct inode *inode)
+{
+	return hl_nanoseconds(READ(inode->i_ctime_sec),
+			      READ(inode->i_ctime_nsec) & ~HL_CTIME_QUERIED);
+}
+
+static __always_inline u64 hl_mtime(struct inode *inode)
+{
+	return hl_nanoseconds(READ(inode->i_mtime_sec), READ(inode->i_mtime_nsec));
+}
+
+static __always_inline u32 hl_device(struct inode *inode)
+{
+	struct super_block *super = READ(inode->i_sb);
+
+	return READ(super->s_dev);
+}
+
+/* The number that the caller of getpgid() or getsid() in the initial namespace sees. */
+static __always_inline u32 hl_pid_of_type(struct signal_struct *signal, int type)
+{
+	struct pid *pid = NULL;
+
+	bpf_probe_read_kernel(&pid, sizeof(pid), (void *)&signal->pids + type * sizeof(pid));
+	return READ(((struct upid *)&pid->numbers)->nr);
+}
+
+static __always_inline void hl_fill_namespaces(struct hl_header *header, struct task_struct *leader)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct nsproxy *nsproxy = READ(task->nsproxy);
+	struct pid *pid = READ(leader->thread_pid);
+	u32 level = READ(pid->level);
+	struct upid *upid = (struct upid *)&pid->numbers + (level & 31);
+	struct pid_namespace *pid_ns = READ(upid->ns);
+	struct mnt_namespace *mnt_ns = READ(nsproxy->mnt_ns);
+	struct uts_namespace *uts_ns = READ(nsproxy->uts_ns);
+
+	header->ns_pid = READ(upid->nr);
+	header->pid_ns = READ(pid_ns->ns_inum);
+	header->mnt_ns = READ(mnt_ns->ns_inum);
+	bpf_probe_read_kernel(header->nodename, sizeof(header->nodename), &uts_ns->name_nodename);
+}
+
+static __always_inline void hl_fill_executable(struct hl_header *header, struct task_struct *task)
+{
+	struct mm_struct *mm = READ(task->mm);
+	struct file *file = READ(mm->exe_file);
+	struct inode *inode = READ(file->f_inode);
+
+	header->exe_inode = READ(inode->i_ino);
+	header->exe_device = hl_device(inode);
+	header->exe_ctime = hl_ctime(inode);
+	header->exe_mtime = hl_mtime(inode);
+	header->exe_size = READ(inode->i_size);
+}
+
+static __always_inline void hl_fill_process(struct hl_header *header, struct task_struct *task)
+{
+	struct task_struct *leader = READ(task->group_leader);
+	struct task_struct *parent = READ(leader->real_parent);
+	struct task_struct *parent_leader = READ(parent->group_leader);
+	struct signal_struct *signal = READ(task->signal);
+	struct tty_struct *tty = READ(signal->tty);
+	u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	header->pid = pid_tgid;
+	header->tgid = pid_tgid >> 32;
+	header->ppid = READ(parent->tgid);
+	header->pgid = hl_pid_of_type(signal, HL_PIDTYPE_PGID);
+	header->sid = hl_pid_of_type(signal, HL_PIDTYPE_SID);
+	header->start_time = READ(leader->start_boottime);
+	header->parent_start_time = READ(parent_leader->start_boottime);
+	header->cgroup = bpf_get_current_cgroup_id();
+	header->sessionid = -1;
+	header->login_uid = -1;
+#ifdef HAVE_task_struct_sessionid
+	header->sessionid = READ(task->sessionid);
+	header->login_uid = READ(task->loginuid);
+#endif
+	bpf_get_current_comm(header->comm, sizeof(header->comm));
+	__builtin_memset(header->tty, 0, sizeof(header->tty));
+	if (tty)
+		bpf_probe_read_kernel_str(header->tty, sizeof(header->tty), &tty->name);
+	hl_fill_namespaces(header, leader);
+}
+
+static __always_inline bool hl_excluded(struct hl_settings *settings, struct hl_header *header)
+{
+	if (header->tgid == settings->own_tgid)
+		return true;
+	if (settings->exclude_uid && hl_excluded_uid.lookup(&header->uid))
+		return true;
+	if (settings->exclude_exe) {
+		struct hl_file_id id = {
+			.inode = header->exe_inode,
+			.ctime = header->exe_ctime,
+			.device = header->exe_device,
+		};
+
+		return hl_excluded_exe.lookup(&id) != NULL;
+	}
+	return false;
+}
+
+static __always_inline void hl_count_filtered(u32 slot)
+{
+	struct hl_counters *counters = hl_counters.lookup(&slot);
+
+	if (counters)
+		counters->filtered++;
+}
+
+static __always_inline struct hl_settings *hl_get_settings(void)
+{
+	u32 zero = 0;
+
+	return hl_settings.lookup(&zero);
+}
+
+/*
+ * Starts a record of `size` fixed bytes for the current process, its header
+ * filled and its body zeroed; NULL where the configuration excludes it.
+ */
+static __always_inline struct hl_record *hl_begin(u32 kind, u32 slot, const u32 size)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct hl_settings *settings = hl_get_settings();
+	u32 cpu = bpf_get_smp_processor_id();
+	struct hl_record *record = hl_records.lookup(&cpu);
+	const struct cred *cred;
+
+	if (!record || !settings)
+		return NULL;
+	cred = READ(task->cred);
+	record->header.uid = READ(cred->uid);
+	record->header.gid = READ(cred->gid);
+	record->header.euid = READ(cred->euid);
+	record->header.tgid = bpf_get_current_pid_tgid() >> 32;
+	hl_fill_executable(&record->header, task);
+	if (hl_excluded(settings, &record->header)) {
+		hl_count_filtered(slot);
+		return NULL;
+	}
+	hl_fill_process(&record->header, task);
+	__builtin_memset(record->bytes + sizeof(struct hl_header), 0, size - sizeof(struct hl_header));
+	record->header.length = size;
+	record->header.kind = kind;
+	record->header.flags = 0;
+	record->header.cpu = cpu;
+	record->header.time_ns = bpf_ktime_get_boot_ns();
+	record->slot = slot;
+	record->stage = 0;
+	record->walking = false;
+	return record;
+}
+
+#define hl_body(record, name) ((struct hl_##name *)((record)->bytes + sizeof(struct hl_header)))
+
+/* This CPU's record, as the program that called this one left it. */
+static __always_inline struct hl_record *hl_this_record(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return hl_records.lookup(&cpu);
+}
+
+/* Numbers the record, before the ring can refuse it, and sends it. */
+static __always_inline void hl_submit(struct hl_record *record)
+{
+	struct hl_settings *settings = hl_get_settings();
+	struct hl_counters *counters;
+	u64 length = record->header.length;
+	u32 slot = record->slot;
+	u64 flags = BPF_RB_NO_WAKEUP;
+
+	counters = hl_counters.lookup(&slot);
+	if (!counters || !settings)
+		return;
+	record->header.sequence = ++counters->emitted;
+	HIDE(length);
+	if (length > HL_RECORD_SIZE) {
+		counters->dropped++;
+		return;
+	}
+	/* One wakeup for so many bytes; the reader's own timer does the rest. */
+	record->silent += length;
+	if (record->silent >= settings->wakeup_bytes) {
+		record->silent = 0;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
+	if (hl_events.ringbuf_output(record, length, flags))
+		counters->dropped++;
+}
+
+/* Appends `length` bytes of the current process's memory; 0 where they cannot be read. */
+static __always_inline u32 hl_append_user(struct hl_record *record, const void *from, u64 length)
+{
+	u64 at = record->header.length;
+
+	HIDE(length);
+	HIDE(at);
+	if (length > HL_TAIL_SIZE || at > HL_RECORD_SIZE)
+		return 0;
+	if (bpf_probe_read_user(record->bytes + at, length, from))
+		return 0;
+	record->header.length = at + length;
+	return length;
+}
+
+/*
+ * As hl_append_user() for the block from `start` to `end`, of which `limit`
+ * bytes are kept; sets `cut` in the record's flags where that is not all.
+ */
+static __always_inline u32 hl_append_block(struct hl_record *record, u64 start, u64 end, u32 limit,
+					   u32 cut)
+{
+	u64 size = end - start;
+	u32 length;
+
+	if (size > limit) {
+		size = limit;
+		record->header.flags |= cut;
+	}
+	length = hl_append_user(record, (void *)start, size);
+	if (size && !length)
+		record->header.flags |= cut;
+	return length;
+}
+
+static __always_inline u32 hl_append_kernel(struct hl_record *record, const void *from, u64 length)
+{
+	u64 at = record->header.length;
+
+	HIDE(length);
+	HIDE(at);
+	if (length > HL_TAIL_SIZE || at > HL_RECORD_SIZE)
+		return 0;
+	if (bpf_probe_read_kernel(record->bytes + at, length, from))
+		return 0;
+	record->header.length = at + length;
+	return length;
+}
+
+/*
+ * Appends a string of at most `limit` bytes with its NUL; `read` is one of the
+ * two *_str helpers. Gives the length with the NUL, or 0.
+ */
+#define hl_append_string(record, from, limit, read) ({			\
+	u64 __at = (record)->header.length;				\
+	s64 __length = 0;						\
+									\
+	HIDE(__at);							\
+	if (__at <= HL_RECORD_SIZE)					\
+		__length = read((record)->bytes + __at, (limit), (from)); \
+	if (__length < 0 || __length > (limit))				\
+		__length = 0;						\
+	(record)->header.length = __at + (u32)__length;			\
+	(u32)__length;							\
+})
+
+/* Takes back the last byte: the NUL of a string that ends its tail. */
+static __always_inline u32 hl_chop(struct hl_record *record, u32 length)
+{
+	if (!length)
+		return 0;
+	record->header.length--;
+	return length - 1;
+}
+
+static __always_inline void hl_walk_from(struct hl_record *record, struct path *path)
+{
+	struct vfsmount *mnt = READ(path->mnt);
+
+	record->dentry = READ(path->dentry);
+	record->mount = (struct mount *)((void *)mnt - offsetof(struct mount, mnt));
+	record->position = HL_PATH_SIZE;
+	record->walking = true;
+}
+
+/* Puts one name before what stands in record->path; false where it does not fit. */
+static __always_inline bool hl_prepend(struct hl_record *record, struct dentry *dentry, bool slash)
+{
+	u32 length = READ(dentry->d_name.len);
+	const u8 *name = READ(dentry->d_name.name);
+	u32 position = record->position;
+
+	length &= 0xff;
+	if (position <= length)
+		return false;
+	position -= length;
+	HIDE(position);
+	position &= 2 * HL_PATH_SIZE - 1;
+	if (position > HL_PATH_SIZE)
+		return false;
+	bpf_probe_read_kernel(record->path + position, length, name);
+	if (slash) {
+		position--;
+		HIDE(position);
+		position &= HL_PATH_SIZE - 1;
+		record->path[position] = '/';
+	}
+	record->position = position;
+	return true;
+}
+
+enum hl_walk { HL_WALK_MORE, HL_WALK_DONE, HL_WALK_CUT };
+
+/*
+ * Goes up to HL_PATH_STEPS components towards the root, crossing mounts as
+ * d_path() does, and beyond a chroot to the root of the mount namespace.
+ */
+static __always_inline enum hl_walk hl_walk(struct hl_record *record)
+{
+#pragma clang loop unroll(disable)
+	for (int step = 0; step < HL_PATH_STEPS; step++) {
+		struct dentry *dentry = record->dentry;
+		struct dentry *parent = READ(dentry->d_parent);
+
+		if (!dentry)
+			return HL_WALK_CUT;
+		if (dentry == parent) {
+			struct mount *mount = record->mount;
+			struct mount *up = READ(mount->mnt_parent);
+
+			if (up == mount || !up)
+				return HL_WALK_DONE;
+			record->dentry = READ(mount->mnt_mountpoint);
+			record->mount = up;
+			continue;
+		}
+		if (!hl_prepend(record, dentry, true))
+			return HL_WALK_CUT;
+		record->dentry = parent;
+	}
+	return HL_WALK_MORE;
+}
+
+/* Appends the walked path; gives its length. */
+static __always_inline u32 hl_append_path(struct hl_record *record, enum hl_walk how)
+{
+	u64 position;
+
+	/* A root is "/"; a file of no mounted tree (memfd, pipe) has a name but no path. */
+	if (how == HL_WALK_DONE && record->position == HL_PATH_SIZE)
+		hl_prepend(record, record->dentry, false);
+	position = record->position;
+	HIDE(position);
+	if (position > HL_PATH_SIZE)
+		return 0;
+	return hl_append_kernel(record, record->path + position, HL_PATH_SIZE - position);
+}

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Getting probes into the kernel without keeping a compiler in memory."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from types import TracebackType
+
+import msgspec
+
+from probes.errors import LoadError
+from probes.kernel import bpf, filters
+from probes.filters import MapSettings
+from probes.kernel.messages import MAPS, ProbeReport, Request, receive
+from probes.kernel.source import possible_cpus
+
+_COUNTERS = struct.Struct("<3Q")
+"""struct hl_counters of hookline.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """One kind's counts in the kernel on one CPU since the start."""
+
+    emitted: int
+    """Events that got a number, whether the ring took them or not."""
+
+    dropped: int
+    """Of these, events that the ring had no room for."""
+
+    filtered: int
+    """Events that the configuration left out; they got no number."""
+
+
+class Loading:
+    """A loader child at work. Start it early, then do something else, then `wait`."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._stderr = tempfile.TemporaryFile()
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "probes.kernel.child", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+            )
+        self._channel.sendall(msgspec.json.encode(request) + b"\n")
+
+    def wait(self) -> Loaded:
+        """The loaded probes; blocks until the child is done (about 0.5 s).
+
+        Raises:
+            LoadError: the child failed, or no probe at all could be attached.
+        """
+        try:
+            answer, fds = receive(self._channel)
+        except LoadError as error:
+            self._child.wait()
+            self._stderr.seek(0)
+            raise LoadError(str(error), self._stderr.read().decode("utf-8", "replace")) from None
+        finally:
+            self.close()
+        if answer.error:
+            raise LoadError(answer.error, answer.log)
+        programs_at = len(MAPS)
+        links_at = programs_at + len(answer.programs)
+        return Loaded(
+            ring_bytes=self._request.ring_bytes,
+            reports=answer.probes,
+            maps=dict(zip(MAPS, fds, strict=False)),
+            programs=dict(zip(answer.programs, fds[programs_at:links_at], strict=True)),
+            links=fds[links_at:],
+        )
+
+    def close(self) -> None:
+        """End the child if it still runs, and wait for it."""
+        self._channel.close()
+        self._child.wait()
+        self._stderr.close()
+
+
+class Loaded:
+    """Attached probes. Closing detaches them; the ring can be read until then."""
+
+    def __init__(
+        self,
+        *,
+        ring_bytes: int,
+        reports: tuple[ProbeReport, ...],
+        maps: dict[str, int],
+        programs: dict[str, int],
+        links: list[int],
+    ) -> None:
+        self.ring_bytes = ring_bytes
+        self.reports = reports
+        self.programs = programs
+        self._maps = maps
+        self._links = links
+        self._cpus = possible_cpus()
+
+    @property
+    def ring_fd(self) -> int:
+        return self._maps["hl_events"]
+
+    def counters(self, slot: int) -> list[Counters]:
+        """The counters of one kind, a CPU each; `slot` as in `probes.layout.c_header`."""
+        raw = bpf.lookup(self._maps["hl_counters"], struct.pack("<I", slot), _COUNTERS.size * self._cpus)
+        return [Counters(*values) for values in _COUNTERS.iter_unpack(raw)]
+
+    def set_filters(self, settings: MapSettings) -> None:
+        """Change what the kernel leaves out, while everything runs."""
+        filters.apply(
+            settings,
+            settings_fd=self._maps["hl_settings"],
+            exe_fd=self._maps["hl_excluded_exe"],
+            uid_fd=self._maps["hl_excluded_uid"],
+        )
+
+    def detach(self) -> None:
+        """Stop the programs; what they sent stays in the ring."""
+        while self._links:
+            os.close(self._links.pop())
+
+    def close(self) -> None:
+        """Detach and let go of every descriptor."""
+        self.detach()
+        for fds in (self.programs, self._maps):
+            while fds:
+                os.close(fds.popitem()[1])
+
+    def __enter__(self) -> Loaded:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an event's declaration means on the wire: field order, offsets, C struct.
+
+A record is ``u32 length, u32 kind``, the header (`ProcessEvent`'s wire
+fields), the body (the subclass's), then the tails in order of declaration,
+packed. The body ends with one ``u32 NAME_length`` a tail. Members are
+naturally aligned, padding is explicit, and everything is little-endian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from probes.event import BootTime, Chars, HostEvent, Ip, Names, ProcessEvent, Scalar, Tail, Unique, Variable
+
+Wire = Scalar | Chars | Ip
+
+PREFIX = struct.Struct("<II")
+"""Record length in bytes, kind."""
+
+
+ENVIRONMENT = "environment"
+"""The tail that `Variable` fields are taken from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of an event, with what its annotation says."""
+
+    name: str
+    names: Names
+    wire: Wire | None = None
+    tail: Tail | None = None
+    variable: Variable | None = None
+    boot_time: bool = False
+    unique: bool = False
+    python_type: type = str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of the fixed part: `pad` bytes, then the value at `offset`."""
+
+    name: str
+    wire: Wire
+    offset: int
+    pad: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The wire form of one kind."""
+
+    event: type[ProcessEvent]
+    fields: tuple[Field, ...]
+    header: tuple[Member, ...]
+    body: tuple[Member, ...]
+    tails: tuple[Field, ...]
+    header_size: int
+    size: int
+    """Bytes before the first tail."""
+
+    def cut_bit(self, tail: str) -> int:
+        """The bit in ``flags`` that says `tail` was cut or could not be read whole."""
+        return 1 << [field.name for field in self.tails].index(tail)
+
+    def format(self) -> str:
+        """The `struct` format of the fixed part behind the prefix, without the lengths of the tails."""
+        values = (*self.header, *self.body)[: len(self.header) + len(self.body) - len(self.tails)]
+        return "<" + "".join(f"{m.pad}x" * bool(m.pad) + _code(m.wire) for m in values)
+
+    def lengths_at(self) -> int:
+        """Offset of the tails' lengths, which follow each other."""
+        return self.size - 4 * len(self.tails)
+
+
+def _rank(field: Field) -> int:
+    """Rank in the constructor: scalars, tails, variables, then what enrichments fill."""
+    return [field.wire is not None, field.tail is not None, field.variable is not None, True].index(True)
+
+
+def _code(wire: Wire) -> str:
+    match wire:
+        case Scalar(code=code):
+            return code
+        case Chars(size=size):
+            return f"{size}s"
+        case Ip():
+            return "16s"
+
+
+def _width(wire: Wire) -> int:
+    return struct.calcsize("<" + _code(wire))
+
+
+def _alignment(wire: Wire) -> int:
+    return _width(wire) if isinstance(wire, Scalar) else 1
+
+
+def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
+    """Every field of `event`, in the order of its constructor."""
+    hints = typing.get_type_hints(event, include_extras=True)
+    return tuple(_field(name, hints[name]) for name in event.__struct_fields__)
+
+
+def _field(name: str, annotation: object) -> Field:
+    marks = getattr(annotation, "__metadata__", ())
+
+    def one(*types: type) -> typing.Any:
+        return next((mark for mark in marks if isinstance(mark, types)), None)
+
+    names = one(Names)
+    if names is None:
+        raise TypeError(f"the field {name} is declared without Names(...)")
+    return Field(
+        name=name,
+        names=names,
+        wire=one(Scalar, Chars, Ip),
+        tail=one(Tail),
+        variable=one(Variable),
+        boot_time=one(BootTime) is not None,
+        unique=one(Unique) is not None,
+        python_type=typing.get_args(annotation)[0],
+    )
+
+
+def _place(fields: Iterable[tuple[str, Wire]], start: int) -> Iterator[Member]:
+    offset = start
+    for name, wire in fields:
+        pad = -offset % _alignment(wire)
+        yield Member(name, wire, offset + pad, pad)
+        offset += pad + _width(wire)
+
+
+def _end(members: tuple[Member, ...], start: int) -> int:
+    return members[-1].offset + _width(members[-1].wire) if members else start
+
+
+@cache
+def layout(event: type[ProcessEvent]) -> Layout:
+    """The layout of one event class."""
+    fields = event_fields(event)
+    order = [_rank(field) for field in fields]
+    if order != sorted(order):
+        raise TypeError(f"{event.__name__}: scalars stand before tails, tails before variables")
+    in_header = {field.name for field in event_fields(ProcessEvent)}
+    wired = [(field.name, field.wire) for field in fields if field.wire is not None]
+    header = tuple(_place(((n, w) for n, w in wired if n in in_header), PREFIX.size))
+    header_size = _end(header, PREFIX.size)
+    if header_size % 8:
+        raise TypeError("the header's size is not a multiple of 8 bytes")
+    tails = tuple(field for field in fields if field.tail is not None)
+    if event.environment_limit:
+        tails += (Field(ENVIRONMENT, Names("Environment."), tail=Tail(event.environment_limit)),)
+    lengths = [(f"{tail.name}_length", Scalar("u32", "I")) for tail in tails]
+    body = tuple(_place([*((n, w) for n, w in wired if n not in in_header), *lengths], header_size))
+    return Layout(event, fields, header, body, tails, header_size, _end(body, header_size))
+
+
+def _c_members(members: Iterable[Member]) -> Iterator[str]:
+    for member in members:
+        if member.pad:
+            yield f"\tu8 pad_{member.offset}[{member.pad}];"
+        match member.wire:
+            case Scalar(ctype=ctype):
+                yield f"\t{ctype} {member.name};"
+            case Chars(size=size):
+                yield f"\tchar {member.name}[{size}];"
+            case Ip():
+                yield f"\tu8 {member.name}[16];"
+
+
+def _c_struct(name: str, members: tuple[Member, ...], first: list[str], start: int) -> str:
+    lines = [f"struct {name} {{", *first, *_c_members(members), "} __attribute__((packed, aligned(8)));"]
+    lines += [
+        f'_Static_assert(offsetof(struct {name}, {m.name}) == {m.offset - start}, "{name}.{m.name}");'
+        for m in members
+    ]
+    return "\n".join(lines)
+
+
+def c_header(events: Iterable[type[ProcessEvent]]) -> str:
+    """The C declarations of all `events`: kinds, slots, structs, cut bits, sizes.
+
+    A kind's slot is its index in the counters map; slots follow the order of
+    the kinds' numbers.
+    """
+    layouts = sorted((layout(event) for event in events), key=lambda each: each.event.data_type)
+    parts = [
+        "/* Made from the event declarations; do not edit. */",
+        _c_struct("hl_header", layout(ProcessEvent).header, ["\tu32 length;", "\tu32 kind;"], 0),
+        f"#define HL_SLOTS {max(len(layouts), 1)}",
+    ]
+    for slot, each in enumerate(layouts):
+        name = each.event.event_name
+        upper = name.upper()
+        parts += [
+            f"#define HL_KIND_{upper} {each.event.data_type}",
+            f"#define HL_SLOT_{upper} {slot}",
+            f"#define HL_SIZE_{upper} {each.size}",
+            _c_struct(f"hl_{name}", each.body, [], each.header_size),
+        ]
+        for tail in each.tails:
+            assert tail.tail is not None
+            parts += [
+                f"#define HL_{upper}_{tail.name.upper()}_MAX {tail.tail.limit}",
+                f"#define HL_{upper}_{tail.name.upper()}_CUT {each.cut_bit(tail.name)}U",
+            ]
+    return "\n".join(parts) + "\n"
+
+
+def fingerprint(events: Iterable[type[ProcessEvent]]) -> str:
+    """16 hex digits that change with anything that would make old records unreadable."""
+    shape = [
+        (
+            each.event_name,
+            each.data_type,
+            layout(each).format(),
+            [(t.name, t.tail) for t in layout(each).tails],
+        )
+        for each in sorted(events, key=lambda event: event.data_type)
+    ]
+    return hashlib.blake2b(repr(shape).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Outgoing connections."""
+
+from __future__ import annotations
+
+from socket import AF_UNIX
+from typing import Annotated
+
+from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16, u32
+from probes.probe import Hook, Probe, TailProgram
+from probes.text import address_text, printable, to_text
+
+_TYPES = {2: "ipv4", 10: "ipv6", 1: "unix"}
+_TRANSPORTS = {0: "unix", 1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp", 262: "mptcp"}
+
+
+class Connect(ProcessEvent, gc=False):
+    """A socket was connected, or failed to be (connect(2) and its io_uring form), UDP too."""
+
+    data_type = 42
+    event_name = "connect"
+    dataset = "network"
+    category = "network"
+    action_type = "connection"
+
+    result: Annotated[
+        s32,
+        Names("0, or the negative errno; -115 (EINPROGRESS): under way.", "res", "hookline.result", "long"),
+    ]
+    fd: Annotated[s32, Names("Descriptor; -1: io_uring.", "fd", "hookline.socket.fd", "long")]
+    family: Annotated[u16, Names("Address family.", "sa_family", "network.type", "keyword", _TYPES)]
+    type: Annotated[u16, Names("Socket type: 1 stream, 2 datagram.", None, "hookline.socket.type", "long")]
+    protocol: Annotated[u16, Names("Protocol.", "protocol", "network.transport", "keyword", _TRANSPORTS)]
+    source_port: Annotated[u16, Names("Local port.", "sport", "source.port", "long")]
+    port: Annotated[u16, Names("Remote port.", "dport", "destination.port", "long")]
+    from_caller: Annotated[
+        u16,
+        Names(
+            "1: the remote end is as the caller named it, for the socket holds none after a failure.",
+            "from_caller",
+            "hookline.socket.from_caller",
+            "long",
+        ),
+    ]
+    source: Annotated[bytes, Ip("family"), Names("Local address.", "sip", "source.ip", "ip")]
+    address: Annotated[bytes, Ip("family"), Names("Remote address.", "dip", "destination.ip", "ip")]
+    path: Annotated[
+        bytes,
+        Tail(128, "cstring"),
+        Names("Path of an AF_UNIX peer; an abstract name begins with @.", "path", "hookline.socket.path"),
+    ]
+
+    def summary(self) -> str:
+        if self.family == AF_UNIX:
+            peer = to_text(self.path)
+        else:
+            peer = f"{address_text(self.family, self.address)}:{self.port}"
+        return printable(
+            f"{self.user} {self.pid} {to_text(self.exe)} -> {peer} "
+            f"{_TRANSPORTS.get(self.protocol, self.protocol)} result {self.result} {self.pid_tree}"
+        )
+
+
+_SOCKET_MEMBERS = {
+    "sock": ("sk_type", "sk_protocol"),
+    "sock_common": (
+        "skc_family",
+        "skc_dport",
+        "skc_num",
+        "skc_daddr",
+        "skc_rcv_saddr",
+        "skc_v6_daddr",
+        "skc_v6_rcv_saddr",
+    ),
+    "socket": ("sk",),
+    "unix_sock": ("peer", "addr"),
+    "unix_address": ("len", "name"),
+    "file": ("private_data",),
+    "inode": ("i_mode",),
+    "io_kiocb": ("opcode", "file"),
+}
+
+PROBE = Probe(
+    event=Connect,
+    hooks=(
+        Hook("connect_returned", "tracepoint", "syscalls:sys_exit_connect", sees="connect(2)"),
+        Hook(
+            "connect_by_io_uring",
+            "tracepoint",
+            "io_uring:io_uring_complete",
+            optional=True,
+            sees="connections made through io_uring",
+        ),
+    ),
+    tails=(TailProgram("connect_report", "tracepoint"),),
+    structs=_SOCKET_MEMBERS,
+    enumerators=("IORING_OP_CONNECT",),
+    misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which connect without connect(2)",
+)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a probe is declared: its event, where its programs attach, what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from probes.event import ProcessEvent
+
+Mechanism = Literal["raw_tracepoint", "tracepoint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A program and the place that calls it."""
+
+    program: str
+    """Name of the C function."""
+
+    mechanism: Mechanism
+    target: str
+    """A raw tracepoint's name, or a tracepoint's category:name."""
+
+    arguments: int | None = None
+    """The number of arguments that the raw tracepoint must have; other kernels have other forms."""
+
+    optional: bool = False
+    """Whether the probe is worth running without it."""
+
+    sees: str = ""
+    """What this hook sees, for people; with `optional`, what is missed where it is absent."""
+
+    @property
+    def at(self) -> str:
+        return f"{self.mechanism}:{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class TailProgram:
+    """A program that others call by ``HL_TAIL_`` and its name in capitals."""
+
+    program: str
+    mechanism: Mechanism
+    needs: str = ""
+    """The hook's program without which it is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One pair of files below ``probes/``: NAME.py, which holds this, and NAME.c."""
+
+    event: type[ProcessEvent]
+    hooks: tuple[Hook, ...]
+    tails: tuple[TailProgram, ...] = ()
+    structs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Kernel structs and members that NAME.c reads, beside the common ones; see `probes.kernel.headers`."""
+
+    enumerators: tuple[str, ...] = ()
+    """Kernel enumerators that NAME.c uses, each as ``HL_`` and its name."""
+
+    misses: str = ""
+    """What this form cannot see, for the documentation and ``hookline doctor``."""
+
+    @property
+    def name(self) -> str:
+        return self.event.event_name

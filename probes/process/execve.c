@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A success is seen at sched_process_exec, when the new image stands and its
+ * argv lies in one block; a failure at the return of execve or execveat, when
+ * the caller's registers still hold what it asked for.
+ */
+
+#define EXECVE_FAILED_ARGS	256
+#define EXECVE_VARIABLES	256	/* pieces of environment strings that are looked at */
+#define EXECVE_PIECE		512	/* bytes of each */
+#define EXECVE_NR_EXECVEAT		322	/* x86-64 */
+
+enum { EXECVE_EXE, EXECVE_CWD, EXECVE_STDIN, EXECVE_STDOUT, EXECVE_PATHS };
+
+static __always_inline struct file *execve_standard_file(struct hl_record *record, u32 number)
+{
+	struct hl_execve *body = hl_body(record, execve);
+	struct file *file = hl_descriptor(number);
+	struct inode *inode = READ(file->f_inode);
+
+	if (number) {
+		body->stdout_mode = READ(inode->i_mode);
+		body->stdout_inode = READ(inode->i_ino);
+	} else {
+		body->stdin_mode = READ(inode->i_mode);
+		body->stdin_inode = READ(inode->i_ino);
+	}
+	return file;
+}
+
+/* Points the walk at the next path of the record; false where there is none. */
+static __always_inline bool execve_start_path(struct hl_record *record)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct mm_struct *mm = READ(task->mm);
+	struct fs_struct *fs = READ(task->fs);
+	struct file *file;
+
+	switch (record->stage) {
+	case EXECVE_EXE:
+		file = READ(mm->exe_file);
+		break;
+	case EXECVE_CWD:
+		hl_walk_from(record, &fs->pwd);
+		return true;
+	default:
+		file = execve_standard_file(record, record->stage - EXECVE_STDIN);
+	}
+	if (!file)
+		return false;
+	hl_walk_from(record, &file->f_path);
+	return true;
+}
+
+/* One path of the record a call; true when all are there. */
+static __always_inline bool execve_paths(struct hl_record *record)
+{
+	struct hl_execve *body = hl_body(record, execve);
+	enum hl_walk how = HL_WALK_DONE;
+	u32 length = 0;
+	u32 cut = 0;
+
+	if (record->walking || execve_start_path(record)) {
+		how = hl_walk(record);
+		if (how == HL_WALK_MORE)
+			return false;
+		length = hl_append_path(record, how);
+	}
+	record->walking = false;
+	cut = how == HL_WALK_CUT;
+	switch (record->stage++) {
+	case EXECVE_EXE:
+		body->exe_path_length = length;
+		record->header.flags |= cut * HL_EXECVE_EXE_PATH_CUT;
+		break;
+	case EXECVE_CWD:
+		body->run_path_length = length;
+		record->header.flags |= cut * HL_EXECVE_RUN_PATH_CUT;
+		break;
+	case EXECVE_STDIN:
+		body->stdin_length = length;
+		record->header.flags |= cut * HL_EXECVE_STDIN_CUT;
+		break;
+	default:
+		body->stdout_length = length;
+		record->header.flags |= cut * HL_EXECVE_STDOUT_CUT;
+	}
+	return record->stage >= EXECVE_PATHS;
+}
+
+/* Marks the paths that are not in the record when no further call was possible. */
+static __always_inline void execve_paths_cut(struct hl_record *record)
+{
+	switch (record->stage) {
+	case EXECVE_EXE:
+		record->header.flags |= HL_EXECVE_EXE_PATH_CUT;
+		/* fallthrough */
+	case EXECVE_CWD:
+		record->header.flags |= HL_EXECVE_RUN_PATH_CUT;
+		/* fallthrough */
+	case EXECVE_STDIN:
+		record->header.flags |= HL_EXECVE_STDIN_CUT;
+		/* fallthrough */
+	default:
+		record->header.flags |= HL_EXECVE_STDOUT_CUT;
+	}
+}
+
+/* Eight characters as they lie in memory. */
+#define EXECVE_WORD(a, b, c, d, e, f, g, h)					\
+	((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 |		\
+	 (u64)(e) << 32 | (u64)(f) << 40 | (u64)(g) << 48 | (u64)(h) << 56)
+
+/* Whether `text` begins with one of the names that execve.py declares as Variable. */
+static __always_inline bool execve_is_wanted(const void *text)
+{
+	u64 first = *(const u64 *)text;
+	u64 second = *(const u64 *)(text + 8);
+
+	if (first == EXECVE_WORD('S', 'S', 'H', '_', 'C', 'O', 'N', 'N'))
+		return (second & ~0ULL >> 8) == EXECVE_WORD('E', 'C', 'T', 'I', 'O', 'N', '=', 0);
+	return first == EXECVE_WORD('L', 'D', '_', 'P', 'R', 'E', 'L', 'O') &&
+	       (second & 0xffffff) == EXECVE_WORD('A', 'D', '=', 0, 0, 0, 0, 0);
+}
+
+/*
+ * Appends the wanted strings of an environment; the rest, secrets among it,
+ * does not leave the kernel. Gives the flags to set.
+ */
+static __always_inline u32 execve_environment(struct hl_record *record, u64 at, u64 end)
+{
+	bool inside = false;	/* the last piece did not reach its string's end */
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < EXECVE_VARIABLES; i++) {
+		s64 length;
+
+		if (at >= end)
+			return 0;
+		length = bpf_probe_read_user_str(record->path, EXECVE_PIECE, (void *)at);
+		if (length <= 0)
+			return HL_EXECVE_ENVIRONMENT_CUT;
+		if (!inside && execve_is_wanted(record->path)) {
+			if (length == EXECVE_PIECE ||
+			    record->header.length - record->passed[0] + length > HL_EXECVE_ENVIRONMENT_MAX)
+				record->header.flags |= HL_EXECVE_ENVIRONMENT_CUT;
+			if (record->header.length - record->passed[0] + length <= HL_EXECVE_ENVIRONMENT_MAX)
+				hl_append_kernel(record, record->path, length);
+		}
+		inside = length == EXECVE_PIECE;
+		at += inside ? length - 1 : length;
+	}
+	return HL_EXECVE_ENVIRONMENT_CUT;
+}
+
+int execve_succeeded(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct linux_binprm *binprm = (struct linux_binprm *)ctx->args[2];
+	struct hl_record *record = hl_begin(HL_KIND_EXECVE, HL_SLOT_EXECVE, HL_SIZE_EXECVE);
+	u32 length;
+
+	if (!record)
+		return 0;
+	length = hl_append_string(record, READ(binprm->filename), HL_EXECVE_FILENAME_MAX,
+				  bpf_probe_read_kernel_str);
+	hl_body(record, execve)->filename_length = hl_chop(record, length);
+	hl_raw_tails.call(ctx, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+	return 0;
+}
+
+int execve_succeeded_paths(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct mm_struct *mm = READ(task->mm);
+	struct hl_record *record = hl_this_record();
+	struct hl_execve *body;
+
+	if (!record)
+		return 0;
+	if (!execve_paths(record)) {
+		hl_raw_tails.call(ctx, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+		execve_paths_cut(record);
+	}
+	body = hl_body(record, execve);
+	body->argv_length = hl_append_block(record, READ(mm->arg_start), READ(mm->arg_end),
+					    HL_EXECVE_ARGV_MAX, HL_EXECVE_ARGV_CUT);
+	record->passed[0] = record->header.length;
+	record->header.flags |= execve_environment(record, READ(mm->env_start), READ(mm->env_end));
+	body->environment_length = record->header.length - record->passed[0];
+	hl_submit(record);
+	return 0;
+}
+
+/* Attached to the returns of execve and of execveat. */
+int execve_failed(struct hl_sys_exit *ctx)
+{
+	struct pt_regs *registers = hl_user_registers();
+	struct hl_record *record;
+	u64 filename, argv;
+	u32 length;
+
+	if (ctx->result >= 0)
+		return 0;
+	record = hl_begin(HL_KIND_EXECVE, HL_SLOT_EXECVE, HL_SIZE_EXECVE);
+	if (!record)
+		return 0;
+	filename = READ(registers->di);
+	argv = READ(registers->si);
+	if (ctx->number == EXECVE_NR_EXECVEAT) {
+		filename = argv;
+		argv = READ(registers->dx);
+	}
+	record->passed[0] = argv;
+	hl_body(record, execve)->result = ctx->result;
+	length = hl_append_string(record, (char *)filename, HL_EXECVE_FILENAME_MAX, bpf_probe_read_user_str);
+	hl_body(record, execve)->filename_length = hl_chop(record, length);
+	if (!length)
+		record->header.flags |= HL_EXECVE_FILENAME_CUT;
+	hl_tails.call(ctx, HL_TAIL_EXECVE_FAILED_PATHS);
+	return 0;
+}
+
+/* Appends the argument strings of a failed call; gives the flags to set. */
+static __always_inline u32 execve_failed_argv(struct hl_record *record, const char **argv)
+{
+	u32 start = record->header.length;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < EXECVE_FAILED_ARGS; i++) {
+		const char *argument = NULL;
+		u32 length;
+
+		if (bpf_probe_read_user(&argument, sizeof(argument), argv + i))
+			return HL_EXECVE_ARGV_CUT;
+		if (!argument)
+			return 0;
+		if (record->header.length - start > HL_EXECVE_ARGV_MAX - HL_PATH_SIZE)
+			return HL_EXECVE_ARGV_CUT;
+		length = hl_append_string(record, argument, HL_PATH_SIZE, bpf_probe_read_user_str);
+		if (!length || length == HL_PATH_SIZE)
+			return HL_EXECVE_ARGV_CUT;
+	}
+	return HL_EXECVE_ARGV_CUT;
+}
+
+int execve_failed_paths(struct hl_sys_exit *ctx)
+{
+	struct hl_record *record = hl_this_record();
+	u32 start;
+
+	if (!record)
+		return 0;
+	if (!execve_paths(record)) {
+		hl_tails.call(ctx, HL_TAIL_EXECVE_FAILED_PATHS);
+		execve_paths_cut(record);
+	}
+	start = record->header.length;
+	record->header.flags |= execve_failed_argv(record, (const char **)record->passed[0]);
+	hl_body(record, execve)->argv_length = record->header.length - start;
+	hl_submit(record);
+	return 0;
+}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Executions: what ran, or failed to run, with its arguments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from probes.event import Names, ProcessEvent, Tail, Variable, s32, u32, u64
+from probes.probe import Hook, Probe, TailProgram
+from probes.text import printable, to_text
+
+
+class Execve(ProcessEvent, gc=False):
+    """A process executed a program, or failed to (execve(2), execveat(2))."""
+
+    data_type = 59
+    event_name = "execve"
+    dataset = "process"
+    category = "process"
+    action_type = "start"
+    environment_limit = 2048
+
+    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+    stdin_mode: Annotated[u32, Names("Type and permission bits of descriptor 0, 0: closed.")]
+    stdout_mode: Annotated[u32, Names("Type and permission bits of descriptor 1, 0: closed.")]
+    stdin_inode: Annotated[u64, Names("Inode number of descriptor 0.")]
+    stdout_inode: Annotated[u64, Names("Inode number of descriptor 1.")]
+    filename: Annotated[
+        bytes,
+        Tail(4096),
+        Names(
+            "Path as the caller named it; of a script, the script.", "filename", "hookline.process.filename"
+        ),
+    ]
+    exe_path: Annotated[bytes, Tail(4096), Names("Path of the new image; after a failure, of the caller's.")]
+    run_path: Annotated[
+        bytes, Tail(4096), Names("Working directory.", "run_path", "process.working_directory")
+    ]
+    stdin: Annotated[
+        bytes, Tail(4096, "open_file"), Names("What descriptor 0 is.", "stdin", "hookline.process.stdin")
+    ]
+    stdout: Annotated[
+        bytes, Tail(4096, "open_file"), Names("What descriptor 1 is.", "stdout", "hookline.process.stdout")
+    ]
+    argv: Annotated[
+        bytes, Tail(32768, "argv"), Names("Arguments, joined by spaces in smith.", "argv", "process.args")
+    ]
+    ssh_connection: Annotated[
+        bytes,
+        Variable("SSH_CONNECTION"),
+        Names("SSH_CONNECTION of the new image.", "SSH_CONNECTION", "hookline.process.ssh_connection"),
+    ]
+    ld_preload: Annotated[
+        bytes,
+        Variable("LD_PRELOAD"),
+        Names("LD_PRELOAD of the new image.", "LD_PRELOAD", "hookline.process.ld_preload"),
+    ]
+
+    def summary(self) -> str:
+        command = to_text(self.argv.rstrip(b"\0").replace(b"\0", b" "))
+        failure = f" (failed: errno {-self.result})" if self.result else ""
+        return printable(
+            f"{self.user} {self.pid} {to_text(self.exe)} [{command}] md5 {self.exe_md5} {self.pid_tree}{failure}"
+        )
+
+
+PROBE = Probe(
+    event=Execve,
+    hooks=(
+        Hook("execve_succeeded", "raw_tracepoint", "sched_process_exec", sees="every successful execution"),
+        Hook(
+            "execve_failed", "tracepoint", "syscalls:sys_exit_execve", optional=True, sees="failed execve(2)"
+        ),
+        Hook(
+            "execve_failed",
+            "tracepoint",
+            "syscalls:sys_exit_execveat",
+            optional=True,
+            sees="failed execveat(2)",
+        ),
+    ),
+    tails=(
+        TailProgram("execve_succeeded_paths", "raw_tracepoint"),
+        TailProgram("execve_failed_paths", "tracepoint", needs="execve_failed"),
+    ),
+    structs={
+        "linux_binprm": ("filename",),
+        "mm_struct": ("arg_start", "arg_end", "env_start", "env_end"),
+        "fs_struct": ("pwd",),
+        "inode": ("i_mode",),
+    },
+    misses="failures of 32-bit system calls; arguments beyond the 256th of a failure",
+)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bytes of the host (argv, paths, names) as Unicode text, without loss.
+
+Linux names are bytes; JSON is Unicode. Valid UTF-8 stays what it is. Every
+byte that is not part of valid UTF-8 becomes the private-use code point
+``U+EF00 + byte`` (U+EF80 to U+EFFF), and so does each byte of an encoded
+code point of that same range, which makes the mapping one to one: `to_bytes`
+gives back what the kernel sent. Unlike lone surrogates, the result is legal
+in every JSON parser, Elasticsearch's among them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import stat
+from socket import AF_INET, AF_INET6, inet_ntop
+
+_PRIVATE = re.compile("[\uef80-\uefff]")
+_PRIVATE_RUN = re.compile("[\uef80-\uefff]+")
+_ERRORS = "hookline-private-use"
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    bad = error.object[error.start : error.end]
+    return "".join(chr(0xEF00 + byte) for byte in bad), error.end
+
+
+codecs.register_error(_ERRORS, _replace)
+
+
+def to_text(raw: bytes) -> str:
+    """The text of `raw`; never fails, whatever the bytes."""
+    if raw.isascii():
+        return raw.decode("ascii")
+    if b"\xee\xbe" in raw or b"\xee\xbf" in raw:
+        return _with_private_escaped(raw)
+    return raw.decode("utf-8", _ERRORS)
+
+
+def _with_private_escaped(raw: bytes) -> str:
+    """As `to_text`, where the input itself may hold code points of the private range."""
+    kept = raw.decode("utf-8", "surrogateescape")
+    escaped = _PRIVATE.sub(
+        lambda match: "".join(chr(0xDC00 + byte) for byte in match[0].encode("utf-8")), kept
+    )
+    return "".join(chr(ord(char) + 0x1300) if "\udc80" <= char <= "\udcff" else char for char in escaped)
+
+
+def to_bytes(text: str) -> bytes:
+    """The bytes that `to_text` made `text` from."""
+    return b"".join(
+        bytes(ord(char) - 0xEF00 for char in part) if _PRIVATE.match(part) else part.encode("utf-8")
+        for part in _split(text)
+    )
+
+
+def _split(text: str) -> list[str]:
+    parts: list[str] = []
+    at = 0
+    for match in _PRIVATE_RUN.finditer(text):
+        parts += [text[at : match.start()], match[0]]
+        at = match.end()
+    return [*parts, text[at:]]
+
+
+def cstring_text(raw: bytes) -> str:
+    """The text of `raw` up to a NUL."""
+    return to_text(raw.partition(b"\0")[0])
+
+
+def address_text(family: int, raw: bytes) -> str:
+    """The address in `raw` (16 bytes, of v4 the first four); "" of another family."""
+    if family == AF_INET:
+        return inet_ntop(AF_INET, raw[:4])
+    if family == AF_INET6:
+        return inet_ntop(AF_INET6, raw)
+    return ""
+
+
+def open_file_text(path: bytes, mode: int, inode: int) -> str:
+    """`path`, or what readlink of /proc/PID/fd/N says of an open file without one; "" of a closed one."""
+    if path:
+        return to_text(path)
+    if stat.S_ISSOCK(mode):
+        return f"socket:[{inode}]"
+    if stat.S_ISFIFO(mode):
+        return f"pipe:[{inode}]"
+    return ""
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal: control characters and line ends as backslash escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )

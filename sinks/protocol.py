@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the pipeline and a sink know of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+
+Schema = Literal["smith", "ecs"]
+
+
+class SinkError(Exception):
+    """A sink cannot be opened as configured: one sentence with its remedy."""
+
+
+class SinkUnavailable(Exception):
+    """A batch was not taken, not even in part; offering it again is right.
+
+    The message says why in a few words ("No space left on device").
+    """
+
+
+class SinkClosed(Exception):
+    """The reader went away; the sink takes nothing more, ever. A clean end, such as ``| head``."""
+
+
+class EventView(Protocol):
+    """What a sink may ask of a single event."""
+
+    @property
+    def kind(self) -> int:
+        """The event's ``data_type`` number."""
+
+    @property
+    def time_ns(self) -> int:
+        """Nanoseconds since the epoch (CLOCK_REALTIME)."""
+
+    def name(self) -> str:
+        """The kind's name, such as ``execve``."""
+
+    def summary(self) -> str:
+        """One line for people, free of control characters."""
+
+
+class Batch(Protocol):
+    """Events in order, and their encodings, made once however many sinks ask."""
+
+    @property
+    def events(self) -> Sequence[EventView]: ...
+
+    def encoded(self, schema: Schema) -> bytes:
+        """The events as NDJSON: ASCII, one object a line, every line ended."""
+
+    def __len__(self) -> int: ...
+
+
+class Sink(Protocol):
+    """Where batches end. One task calls it; it need not be reentrant.
+
+    A sink's package has ``open_sink(config)``, an async context manager that gives the sink and raises
+    SinkError if it cannot; leaving it flushes and releases everything. A sink with background tasks has them
+    in a nursery of its own, so that what the body raises arrives in an ``ExceptionGroup``.
+    """
+
+    async def deliver(self, batch: Batch) -> None:
+        """Return once the batch is as safe as the configuration asks.
+
+        Raises:
+            SinkUnavailable: nothing of the batch was taken.
+            SinkClosed: nothing will ever be taken.
+        """
+
+    async def reopen(self) -> None:
+        """Let go of files and connections and take them anew (SIGHUP).
+
+        Raises:
+            SinkError: they cannot be opened; where there were others, those stay in use.
+        """
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counters and gauges by metric name, such as ``rotations``."""
+
+
+class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """What every sink's table in ``config.toml`` may hold."""
+
+    schema: Schema = "smith"
+    """Field names and shapes of the output."""
+
+    queue_batches: Annotated[int, msgspec.Meta(ge=1)] = 16
+    """Batches that may wait for this sink."""
+
+    when_full: Literal["drop", "block"] = "drop"
+    """At a full queue: drop the new batch and count it, or let the pipeline wait."""
