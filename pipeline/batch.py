@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
@@ -15,6 +15,12 @@ from sinks.protocol import Schema
 Encode = Callable[[Sequence[HostEvent], Schema], bytes]
 
 
+def count(events: Iterable[HostEvent]) -> dict[int, int]:
+    """Events by kind."""
+    kinds: Counter[type[HostEvent]] = Counter(map(type, events))
+    return {kind.data_type: number for kind, number in kinds.items()}
+
+
 class Batch:
     """Events and, once a sink has asked, their encodings (`sinks.protocol.Batch`)."""
 
@@ -22,7 +28,7 @@ class Batch:
 
     def __init__(self, events: Sequence[HostEvent], encode: Encode) -> None:
         self.events = events
-        self.counts = {kind.data_type: number for kind, number in Counter(map(type, events)).items()}
+        self.counts = count(events)
         """Events by kind."""
         self._encode = encode
         self._encoded: dict[Schema, bytes] = {}

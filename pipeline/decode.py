@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 
 import trio
 
+from pipeline.batch import count
 from pipeline.gap import Gap
 from pipeline.ledger import Ledger
 from probes.decoder import Decoder
@@ -58,7 +58,7 @@ class Sequences:
         )
 
     def final(self, emitted: Iterable[tuple[int, int, int]], time_ns: int) -> list[Gap]:
-        """The gaps behind the last event of each kind and CPU, where the source counted (kind, cpu, emitted)."""
+        """The gaps behind the last event, where the source counted (kind, cpu, emitted)."""
         gaps = [self.gap(kind, cpu, last + 1, time_ns) for kind, cpu, last in emitted]
         return [gap for gap in gaps if gap is not None]
 
@@ -94,11 +94,6 @@ def decode_span(span: Span, decoder: Decoder, sequences: Sequences, ledger: Ledg
             append(gap)
         append(event)
     return events
-
-
-def count(events: Iterable[HostEvent]) -> dict[int, int]:
-    """Events by kind."""
-    return {kind.data_type: number for kind, number in Counter(map(type, events)).items()}
 
 
 async def decode(

@@ -9,7 +9,7 @@ from probes.event import HostEvent, Names
 
 
 class Gap(HostEvent, gc=False):
-    """Events of one kind on one CPU are missing; their numbers are consecutive. `sequence` counts the gaps."""
+    """Consecutive events of one kind on one CPU are missing. `sequence` counts the gaps."""
 
     data_type = 900
     event_name = "gap"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The account of every event: what the kernel emitted is delivered, dropped and counted, or still under way."""
+"""The account of every event: delivered, dropped and counted, or still under way."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Live:
     async def keep_filters(self) -> None:
         """Look up excluded executables again: one that was replaced is another file."""
         while True:
-            await trio.sleep(self.config.collector.filter_refresh_s)
+            await trio.sleep(self.config.filters.refresh_s)
             await self.set_filters(self.config)
 
     async def set_filters(self, config: Config) -> None:

@@ -31,7 +31,7 @@ from pipeline.enrich.host import Host
 from probes.errors import RecordingError
 from probes.kernel.loader import Counters
 from probes.kernel.ring import Span
-from probes.layout import fingerprint
+from probes.layout import PREFIX, fingerprint
 from probes.registry import all_events
 
 KindCounters = tuple[int, int, Counters]
@@ -45,10 +45,7 @@ _LARGEST_FRAME = 256 << 20
 """Bytes: above the largest span with its index."""
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What `msgspec` raises for bytes that are no JSON, or JSON of another shape."""
-
-_SMALLEST_RECORD = 8
-"""Bytes: a record's length and kind."""
+"""What `msgspec` raises for what is no JSON, or another."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +157,7 @@ class Recording:
                 raise RecordingError(f"{self._path}: span {number} of {self._totals.spans} is damaged")
             numbers = array("I", index)
             offsets, sizes = numbers[::2], numbers[1::2]
-            if count and (min(sizes) < _SMALLEST_RECORD or max(map(add, offsets, sizes)) > len(data)):
+            if count and (min(sizes) < PREFIX.size or max(map(add, offsets, sizes)) > len(data)):
                 raise RecordingError(f"{self._path}: a record of span {number} points out of its span")
             yield Span(data, list(zip(offsets, sizes, strict=True)))
 
@@ -171,7 +168,7 @@ class Recording:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.close()
+        self._file.close()
 
     def _read_header(self) -> Header:
         line = self._file.readline(_LARGEST_LINE)
@@ -185,9 +182,9 @@ class Recording:
             raise RecordingError(f"{self._path} is not a recording of Hookline") from None
         here = fingerprint(all_events())
         if header.fingerprint != here:
+            other = f"with another schema ({header.fingerprint}, here {here})"
             raise RecordingError(
-                f"{self._path} was recorded with another schema ({header.fingerprint}, here {here}): "
-                f"replay it with the Hookline that recorded it"
+                f"{self._path} was recorded {other}: replay it with the Hookline that did so"
             )
         return header
 

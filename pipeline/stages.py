@@ -35,7 +35,8 @@ FinalCounters = Callable[[], Iterable[tuple[int, int, int]]]
 
 def new_ledger() -> Ledger:
     """A ledger of every kind that can occur."""
-    return Ledger((event.data_type, event.event_name) for event in (*all_events(), Gap))
+    events: tuple[type[HostEvent], ...] = (*all_events(), Gap)
+    return Ledger((event.data_type, event.event_name) for event in events)
 
 
 class Pipeline:

@@ -66,7 +66,7 @@ def _source(shape: Layout) -> str:
         if tail.name in fields
     ]
     values += [
-        f"variable(buffer[environment_at:end], {key}) if environment_length else b''"
+        f"variable(buffer[environment_at:end], {key!r}) if environment_length else b''"
         for key in map(_key, shape.fields)
         if key
     ]

@@ -11,7 +11,7 @@ from pipeline.enrich.host import Host
 from probes.event import HostEvent
 from sinks.protocol import Schema
 
-_MAKERS = {"smith": smith_encoder, "ecs": ecs_encoder}
+_MAKERS: Mapping[Schema, Callable[..., Encode]] = {"smith": smith_encoder, "ecs": ecs_encoder}
 
 
 class Encoder:

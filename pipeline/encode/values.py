@@ -28,7 +28,7 @@ class _Quoted(dict[_Key, bytes], Generic[_Key]):
     """Short texts as JSON strings, ready: the same ones come again and again, and a look-up is cheap."""
 
     def __init__(self, text: Callable[[_Key], str], absent: bytes) -> None:
-        self._text = text
+        self._text: Callable[[_Key], str] = text
         self._absent = absent
 
     def __missing__(self, key: _Key) -> bytes:

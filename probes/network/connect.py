@@ -6,7 +6,7 @@ from __future__ import annotations
 from socket import AF_UNIX
 from typing import Annotated
 
-from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16, u32
+from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16
 from probes.probe import Hook, Probe, TailProgram
 from probes.text import address_text, printable, to_text
 
@@ -95,5 +95,5 @@ PROBE = Probe(
     tails=(TailProgram("connect_report", "tracepoint"),),
     structs=_SOCKET_MEMBERS,
     enumerators=("IORING_OP_CONNECT",),
-    misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which connect without connect(2)",
+    misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which need no connect(2)",
 )

@@ -58,9 +58,12 @@ class Execve(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         command = to_text(self.argv.rstrip(b"\0").replace(b"\0", b" "))
-        failure = f" (failed: errno {-self.result})" if self.result else ""
+        if self.result:
+            return printable(
+                f"{self.user} {self.pid} failed with errno {-self.result}: {to_text(self.filename)} [{command}]"
+            )
         return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} [{command}] md5 {self.exe_md5} {self.pid_tree}{failure}"
+            f"{self.user} {self.pid} {to_text(self.exe)} [{command}] md5 {self.exe_md5} {self.pid_tree}"
         )
 
 

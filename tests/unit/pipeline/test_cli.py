@@ -54,7 +54,7 @@ class Collector(ModuleType):
     def __init__(self) -> None:
         super().__init__("pipeline.run")
         self.calls: list[tuple[Any, ...]] = []
-        self.raises: BaseException | None = None
+        self.raises: Exception | None = None
         self.ledger = Ledger([(59, "execve")])
         self.ledger.source(59, emitted=3, dropped=0, filtered=0)
         self.ledger.decoded({59: 3})

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import doctor
 from pipeline.doctor import check, examine, show
-from probes.errors import LoadError
+from probes.errors import LoadError, PreflightError
 from probes.kernel.features import Host
 from probes.kernel.messages import HookReport, ProbeReport, Request
 from probes.registry import all_probes
@@ -132,7 +132,7 @@ def test_a_condition_that_the_doctor_does_not_know(host: Host, monkeypatch: pyte
 
     def preflight(asked: Host) -> None:
         if asked.release == host.release and asked.bcc == host.bcc:
-            raise doctor.PreflightError("the moon is full: wait")
+            raise PreflightError("the moon is full: wait")
 
     monkeypatch.setattr(doctor, "preflight", preflight)
     assert [(each.name, each.detail) for each in check(host) if not each.ok] == [

@@ -177,7 +177,7 @@ def test_another_schema_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) 
     make(path)
     monkeypatch.setattr(module, "fingerprint", lambda _events: "0123456789abcdef")
     with pytest.raises(
-        RecordingError, match=r"another schema .*here 0123456789abcdef.*the Hookline that recorded"
+        RecordingError, match=r"another schema .*here 0123456789abcdef.*the Hookline that did"
     ):
         open_recording(path)
 
