@@ -48,25 +48,25 @@ async def collect(
         live=True,
     )
     _settle_garbage()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        with await trio.to_thread.run_sync(loading.wait) as loaded:
-            _report(loaded)
-            live = Live(config, loaded, ledger)
-            await trio.to_thread.run_sync(pipeline.tree.seed)
-            with serve(config.metrics.listen, ledger, pipeline.statistics):
-                async with trio.open_nursery() as nursery:
-                    beside = nursery.start_soon
-                    beside(live.keep_counters)
-                    beside(live.keep_filters)
-                    beside(_keep_host, pipeline, host, config.enrich.host.refresh_s)
-                    beside(_every, config.enrich.users.refresh_s, pipeline.users.refresh)
-                    beside(_obey, signals, live, pipeline, reload)
-                    beside(_stop_when_unread, pipeline, live)
-                    if duration_s is not None:
-                        beside(_stop_after, live, duration_s)
-                    beside(_end_sinks, pipeline, live, config.pipeline.shutdown_s)
-                    await pipeline.run(live.read, live.final_counters)
-                    nursery.cancel_scope.cancel()
+    loaded = await trio.to_thread.run_sync(loading.wait)
+    with loaded, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        _report(loaded)
+        live = Live(config, loaded, ledger)
+        await trio.to_thread.run_sync(pipeline.tree.seed)
+        with serve(config.metrics.listen, ledger, pipeline.statistics):
+            async with trio.open_nursery() as nursery:
+                beside = nursery.start_soon
+                beside(live.keep_counters)
+                beside(live.keep_filters)
+                beside(_keep_host, pipeline, host, config.enrich.host.refresh_s)
+                beside(_every, config.enrich.users.refresh_s, pipeline.users.refresh)
+                beside(_obey, signals, live, pipeline, reload)
+                beside(_stop_when_unread, pipeline, live)
+                if duration_s is not None:
+                    beside(_stop_after, live, duration_s)
+                beside(_end_sinks, pipeline, live, config.pipeline.shutdown_s)
+                await pipeline.run(live.read, live.final_counters)
+                nursery.cancel_scope.cancel()
     return ledger
 
 
@@ -74,23 +74,23 @@ async def record(config: Config, loading: Loading, path: Path, *, duration_s: fl
     """Write what the ring holds to `path` until a signal or `duration_s`; gives the source's ledger."""
     ledger = new_ledger()
     host = Host.current()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        with await trio.to_thread.run_sync(loading.wait) as loaded:
-            _report(loaded)
-            live = Live(config, loaded, ledger)
-            identity = run_id(host.boot_id, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-            with Recorder(path, run_id=identity, boot_offset_ns=boot_offset_ns(), host=host) as recorder:
-                spans_in, spans_out = trio.open_memory_channel[Span](config.pipeline.queue_batches)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(live.read, spans_in)
-                    nursery.start_soon(_stop_on_signal, signals, live)
-                    if duration_s is not None:
-                        nursery.start_soon(_stop_after, live, duration_s)
-                    async for span in spans_out:
-                        recorder.write(span)
-                    nursery.cancel_scope.cancel()
-                recorder.finish(all_counters(loaded))
-            live.final_counters()
+    loaded = await trio.to_thread.run_sync(loading.wait)
+    with loaded, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        _report(loaded)
+        live = Live(config, loaded, ledger)
+        identity = run_id(host.boot_id, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        with Recorder(path, run_id=identity, boot_offset_ns=boot_offset_ns(), host=host) as recorder:
+            spans_in, spans_out = trio.open_memory_channel[Span](config.pipeline.queue_batches)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(live.read, spans_in)
+                nursery.start_soon(_stop_on_signal, signals, live)
+                if duration_s is not None:
+                    nursery.start_soon(_stop_after, live, duration_s)
+                async for span in spans_out:
+                    recorder.write(span)
+                nursery.cancel_scope.cancel()
+            recorder.finish(all_counters(loaded))
+        live.final_counters()
     return ledger
 
 

@@ -38,7 +38,7 @@ class Collector(Table, frozen=True, kw_only=True):
     ring_bytes: Annotated[int, Meta(ge=64 * _KIB, le=1 << 30)] = 8 * _MIB
     wakeup_bytes: Annotated[int, Meta(ge=_KIB, le=1 << 30)] = 256 * _KIB
     poll_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    span_bytes: Annotated[int, Meta(ge=4 * _KIB, le=64 * _MIB)] = _MIB
+    span_bytes: Annotated[int, Meta(ge=4 * _KIB, le=64 * _MIB)] = 256 * _KIB
     unix_sockets: bool = False
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class FilterTable(Filters, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Pipeline(Table, frozen=True, kw_only=True):
     """``[pipeline]``: batches between the stages."""
 
-    queue_batches: Annotated[int, Meta(ge=1, le=1024)] = 8
+    queue_batches: Annotated[int, Meta(ge=1, le=1024)] = 2
     batch_events: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     batch_age_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
     shutdown_s: Annotated[float, Meta(ge=0.1, le=600.0)] = 4.0

@@ -68,7 +68,7 @@ class Pipeline:
             workers=hashes.workers,
         )
 
-    def _enrichments(self) -> tuple[Enrichment, ...]:
+    def enrichments(self) -> tuple[Enrichment, ...]:
         # The tree first: it knows the path that the hash is taken by.
         return (self.tree, self.users, *([self._hashes] if self._config.enrich.hashes.enabled else []))
 
@@ -100,7 +100,7 @@ class Pipeline:
                     age_s=settings.batch_age_ms / 1000,
                 )
             )
-            nursery.start_soon(enrich, decoded_out, enriched_in, self._enrichments())
+            nursery.start_soon(enrich, decoded_out, enriched_in, self.enrichments())
             nursery.start_soon(
                 partial(
                     decode,

@@ -86,8 +86,8 @@ def record(options: Options, path: Path, *, duration_s: float | None) -> int:
         set_up(config.log)
         ledger = trio.run(partial(record, config, loading, path, duration_s=duration_s))
     tell(
-        f"{kind.name}: recorded {kind.emitted - kind.dropped_ring:,}, dropped by the ring {kind.dropped_ring:,}, "
-        f"filtered {kind.filtered:,}"
+        f"{kind.name}: recorded {kind.emitted - kind.dropped_ring:,}, "
+        f"dropped by the ring {kind.dropped_ring:,}, filtered {kind.filtered:,}"
         for kind in ledger.kinds.values()
         if kind.emitted or kind.filtered
     )

@@ -55,7 +55,7 @@ def _source(shape: Layout) -> str:
     lines += [
         f"    end = {at}",
         "    if end - offset != size:",
-        f"        raise RecordError(f'the lengths inside a {name} record do not add up to its {{size}} bytes')",
+        f"        raise RecordError(f'the lengths inside a {name} record do not add up to {{size}}')",
     ]
     ends = [*(f"{tail.name}_at" for tail in shape.tails[1:]), "end"][: len(shape.tails)]
     values = [f"*unpack(buffer, offset + {PREFIX.size})"]

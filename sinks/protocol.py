@@ -89,7 +89,7 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     schema: Schema = "smith"
     """Field names and shapes of the output."""
 
-    queue_batches: Annotated[int, msgspec.Meta(ge=1)] = 16
+    queue_batches: Annotated[int, msgspec.Meta(ge=1)] = 8
     """Batches that may wait for this sink."""
 
     when_full: Literal["drop", "block"] = "drop"

@@ -177,9 +177,8 @@ def _object(tree: Tree, body: list[str], path: list[str]) -> str:
     for name, inner in tree.items():
         key = f',"{name}":'
         if isinstance(inner, str):
-            if inner.startswith("b'") and "%" not in inner and inner != "b''":
-                parts.append(f"b'{key}{inner[2:]}")
-            elif inner.startswith("b'") and " % " in inner:
+            # A constant or a number is always there.
+            if inner.startswith("b'") and inner != "b''":
                 parts.append(f"b'{key}{inner[2:]}")
             elif inner != "b''":
                 variable = "_".join(["v", *path, name.replace("@", "at_")])

@@ -82,7 +82,7 @@ class ProcessTree:
             event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
 
     def _meet(self, event: ProcessEvent, present: Process | None) -> Process:
-        """The process of `event`, which the table does not hold, or holds with a start time of /proc's accuracy."""
+        """The process of `event`, which the table does not hold, or holds as /proc told it."""
         if present is not None and present.start == event.start_time // _TICK_NS * _TICK_NS:
             present.start = event.start_time
             return present

@@ -139,7 +139,7 @@ def _load(request: Request, tree: Path) -> tuple[Answer, list[int]]:
             reports.append(ProbeReport(each.probe.name, error=str(error), log=error.log))
     programs: list[str] = []
     fds = list(maps.values())
-    for each, by_name in loaded:
+    for _each, by_name in loaded:
         programs += by_name
         fds += by_name.values()
     links: list[int] = []

@@ -15,8 +15,8 @@ from types import TracebackType
 import msgspec
 
 from probes.errors import LoadError
-from probes.kernel import bpf, filters
 from probes.filters import MapSettings
+from probes.kernel import bpf, filters
 from probes.kernel.messages import MAPS, ProbeReport, Request, receive
 from probes.kernel.source import possible_cpus
 
@@ -44,7 +44,7 @@ class Loading:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child may write
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "probes.kernel.child", str(theirs.fileno())],

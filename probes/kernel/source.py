@@ -135,8 +135,8 @@ def compose(fitted: list[Fitted], btf: Btf, *, ring_pages: int) -> str:
         "".join(_defines(fitted, btf)),
         c_header(all_events()),
     ]
-    for path in (Path(__file__).with_name("hookline.h"), *(c_file(each.probe) for each in fitted)):
-        parts.append(f'#line 1 "{path.parent.name}/{path.name}"\n{path.read_text(encoding="ascii")}')
+    files = (Path(__file__).with_name("hookline.h"), *(c_file(each.probe) for each in fitted))
+    parts += [f'#line 1 "{c.parent.name}/{c.name}"\n{c.read_text(encoding="ascii")}' for c in files]
     return "\n".join(parts)
 
 

@@ -59,12 +59,10 @@ class Execve(ProcessEvent, gc=False):
     def summary(self) -> str:
         command = to_text(self.argv.rstrip(b"\0").replace(b"\0", b" "))
         if self.result:
-            return printable(
-                f"{self.user} {self.pid} failed with errno {-self.result}: {to_text(self.filename)} [{command}]"
-            )
-        return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} [{command}] md5 {self.exe_md5} {self.pid_tree}"
-        )
+            asked = to_text(self.filename)
+            return printable(f"{self.user} {self.pid} failed: {asked} errno {-self.result} [{command}]")
+        tail = f"md5 {self.exe_md5} {self.pid_tree}"
+        return printable(f"{self.user} {self.pid} {to_text(self.exe)} [{command}] {tail}")
 
 
 PROBE = Probe(

@@ -121,7 +121,7 @@ def test_a_sink_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_a_run_ends_well(tmp_path: Path) -> None:
-    """run with a duration ends with exit code 0 and a closed ledger: in a file of mode 0600, and for people."""
+    """run with a duration ends with exit code 0 and a closed ledger, told to people and in a file of 0600."""
     ledger = tmp_path / "ledger.json"
     output = str(tmp_path / "events.ndjson")
     done = run(*HOOKLINE, "run", "--duration", "0.2", "--output", output, "--ledger", str(ledger))
