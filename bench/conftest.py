@@ -6,13 +6,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pipeline.recording import Recording, open_recording
 
-EXECUTIONS = 20_000
+EXECUTIONS = 40_000
 
 _SPAWNER = r"""
 #include <spawn.h>
@@ -40,15 +42,15 @@ _PROGRAMS = ("/usr/bin/true", "/usr/bin/echo", "/usr/bin/id", "/usr/bin/uname", 
 
 
 @pytest.fixture(scope="session")
-def execve_recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    """20,000 executions of five programs, each with arguments of its own, as the ring held them."""
+def execve_recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
+    """40,000 executions of five programs, each with arguments of its own, as the ring held them."""
     if os.geteuid() != 0:
         pytest.skip("recording executions loads programs into the kernel, which needs root")
     folder: Path = tmp_path_factory.mktemp("recording")
     source = folder / "spawner.c"
     source.write_text(_SPAWNER, encoding="ascii")
     spawner = folder / "spawner"
-    subprocess.run(["gcc", "-O2", "-o", spawner, source], check=True)
+    subprocess.run(["/usr/bin/gcc", "-O2", "-o", spawner, source], check=True)
     path = folder / "execve.rec"
     command = [sys.executable, "-m", "pipeline.cli", "record", str(path), "--probe", "execve"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as recorder:
@@ -60,4 +62,5 @@ def execve_recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
         recorder.terminate()
         recorder.stderr.read()
     assert recorder.returncode == 0
-    return open_recording(path)
+    with closing(open_recording(path)) as recording:
+        yield recording

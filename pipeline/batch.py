@@ -1,18 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The batch stage: events in order, gathered by number and age for the sinks."""
+"""The batch stage: events in order, gathered by number and age, in the forms that the sinks take."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import trio
 
 from probes.event import HostEvent
 from sinks.protocol import Schema
 
-Encode = Callable[[Sequence[HostEvent], Schema], bytes]
+Encode = Callable[[Sequence[HostEvent], Schema, int], bytes]
+"""(events, schema, boot offset in ns) -> NDJSON"""
+
+
+class Needs(NamedTuple):
+    """What the open sinks take."""
+
+    schemas: frozenset[Schema]
+    events: bool
+    """Whether one of them looks at the events themselves."""
+
+    def cover(self, other: Needs) -> bool:
+        """Whether a batch that was made for these needs has what `other` asks for."""
+        return self.schemas >= other.schemas and self.events >= other.events
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(self.schemas | other.schemas, self.events or other.events)
 
 
 def count(events: Iterable[HostEvent]) -> dict[int, int]:
@@ -22,26 +39,43 @@ def count(events: Iterable[HostEvent]) -> dict[int, int]:
 
 
 class Batch:
-    """Events and, once a sink has asked, their encodings (`sinks.protocol.Batch`)."""
+    """Events as the sinks need them (`sinks.protocol.Batch`).
 
-    __slots__ = ("_encode", "_encoded", "counts", "events")
+    They are encoded as they come, while the processor has them at hand, and let go unless a sink looks at them: a
+    batch that waits for a slow sink holds its lines and little more.
+    """
 
-    def __init__(self, events: Sequence[HostEvent], encode: Encode) -> None:
-        self.events = events
-        self.counts = count(events)
+    __slots__ = ("_lines", "_size", "boot_offset_ns", "counts", "events", "needs")
+
+    def __init__(self, needs: Needs, boot_offset_ns: int) -> None:
+        self.needs = needs
+        self.boot_offset_ns = boot_offset_ns
+        self.counts: dict[int, int] = {}
         """Events by kind."""
-        self._encode = encode
-        self._encoded: dict[Schema, bytes] = {}
+        self.events: list[HostEvent] = []
+        """All of them if a sink looks at events, else none."""
+        self._size = 0
+        self._lines: dict[Schema, list[bytes]] = {schema: [] for schema in needs.schemas}
+
+    def add(self, events: list[HostEvent], encode: Encode) -> None:
+        """Take in further events."""
+        self._size += len(events)
+        for kind, number in count(events).items():
+            self.counts[kind] = self.counts.get(kind, 0) + number
+        for schema, lines in self._lines.items():
+            lines.append(encode(events, schema, self.boot_offset_ns))
+        if self.needs.events:
+            self.events += events
 
     def __len__(self) -> int:
-        return len(self.events)
+        return self._size
 
     def encoded(self, schema: Schema) -> bytes:
-        """The events as NDJSON; made once a schema."""
-        made = self._encoded.get(schema)
-        if made is None:
-            made = self._encoded[schema] = self._encode(self.events, schema)
-        return made
+        """The events as NDJSON. Raises KeyError for a schema that is not among `needs`."""
+        lines = self._lines[schema]
+        if len(lines) != 1:
+            lines[:] = [b"".join(lines)]
+        return lines[0]
 
 
 async def gather(
@@ -49,11 +83,13 @@ async def gather(
     send: trio.MemorySendChannel[Batch],
     *,
     encode: Encode,
+    needs: Callable[[], Needs],
+    boot_offset: Callable[[], int],
     events: int,
     age_s: float,
 ) -> None:
     """Pass on at `events` or more, or when the oldest has waited `age_s`; and what is left at the end."""
-    waiting: list[HostEvent] = []
+    batch: Batch | None = None
     deadline = math.inf
     async with receive, send:
         ended = False
@@ -64,9 +100,11 @@ async def gather(
                 except trio.EndOfChannel:
                     ended = True
                 else:
-                    if not waiting:
+                    if batch is None:
+                        batch = Batch(needs(), boot_offset())
                         deadline = trio.current_time() + age_s
-                    waiting += some
-            if waiting and (ended or aged.cancelled_caught or len(waiting) >= events):
-                batch, waiting, deadline = Batch(waiting, encode), [], math.inf
+                    batch.add(some, encode)
+                    del some
+            if batch is not None and (ended or aged.cancelled_caught or len(batch) >= events):
                 await send.send(batch)
+                batch, deadline = None, math.inf

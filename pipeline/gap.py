@@ -22,7 +22,8 @@ class Gap(HostEvent, gc=False):
     first: Annotated[int, Names("First missing sequence number.", "first", "hookline.gap.first", "long")]
     last: Annotated[int, Names("Last missing sequence number.", "last", "hookline.gap.last", "long")]
     cause: Annotated[
-        str, Names("kernel_ring, malformed, or unknown where both occurred.", "cause", "hookline.gap.cause")
+        str,
+        Names("kernel_ring, or unknown where malformed records occurred too.", "cause", "hookline.gap.cause"),
     ]
 
     def summary(self) -> str:

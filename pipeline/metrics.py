@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pipeline.config import ConfigError
 from pipeline.ledger import Ledger
 
 Statistics = Mapping[str, Mapping[str, int]]
@@ -54,7 +55,7 @@ def serve(listen: str, ledger: Ledger, statistics: Callable[[], Statistics]) -> 
     """Serve ``/metrics`` at `listen` (ADDRESS:PORT; "": do not) from a thread that ends with the block.
 
     Raises:
-        OSError: the address cannot be bound.
+        ConfigError: the address cannot be used.
     """
     if not listen:
         yield
@@ -65,7 +66,13 @@ def serve(listen: str, ledger: Ledger, statistics: Callable[[], Statistics]) -> 
     ProcessCollector(registry=registry)
     server: WSGIServer
     thread: threading.Thread
-    server, thread = start_http_server(int(port), host.strip("[]"), registry)
+    try:
+        server, thread = start_http_server(int(port), host.strip("[]"), registry)
+    except OSError as error:
+        raise ConfigError(
+            f"metrics.listen: {listen} cannot be used ({error.strerror}): name another port, "
+            f'or "" to serve no metrics'
+        ) from None
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 
 import structlog
@@ -47,13 +48,13 @@ async def collect(
         boot_offset=boot_offset_ns,
         live=True,
     )
-    _settle_garbage()
-    loaded = await trio.to_thread.run_sync(loading.wait)
-    with loaded, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        _report(loaded)
-        live = Live(config, loaded, ledger)
-        await trio.to_thread.run_sync(pipeline.tree.seed)
-        with serve(config.metrics.listen, ledger, pipeline.statistics):
+    settle_garbage()
+    with serve(config.metrics.listen, ledger, pipeline.statistics):
+        loaded = await trio.to_thread.run_sync(loading.wait)
+        with loaded, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            _report(loaded)
+            live = Live(config, loaded, ledger)
+            await trio.to_thread.run_sync(pipeline.tree.seed)
             async with trio.open_nursery() as nursery:
                 beside = nursery.start_soon
                 beside(live.keep_counters)
@@ -101,32 +102,32 @@ async def replay(config: Config, path: Path) -> Ledger:
         RecordingError: the file is of another schema, or damaged.
     """
     ledger = new_ledger()
-    recording = await trio.to_thread.run_sync(open_recording, path)
-    header = recording.header
-    pipeline = Pipeline(
-        config,
-        ledger,
-        identity=header.run_id,
-        host=header.host,
-        boot_offset=lambda: header.boot_offset_ns,
-        live=False,
-    )
-    _settle_garbage()
+    with closing(await trio.to_thread.run_sync(open_recording, path)) as recording:
+        header = recording.header
+        pipeline = Pipeline(
+            config,
+            ledger,
+            identity=header.run_id,
+            host=header.host,
+            boot_offset=lambda: header.boot_offset_ns,
+            live=False,
+        )
+        settle_garbage()
 
-    async def source(send: trio.MemorySendChannel[Span]) -> None:
-        async with send:
-            for span in recording.spans():
-                await send.send(span)
+        async def source(send: trio.MemorySendChannel[Span]) -> None:
+            async with send:
+                for span in recording.spans():
+                    await send.send(span)
 
-    def final_counters() -> list[tuple[int, int, int]]:
-        update_ledger(ledger, recording.counters)
-        return [(kind, cpu, each.emitted) for kind, cpu, each in recording.counters]
+        def final_counters() -> list[tuple[int, int, int]]:
+            update_ledger(ledger, recording.counters)
+            return [(kind, cpu, each.emitted) for kind, cpu, each in recording.counters]
 
-    await pipeline.run(source, final_counters)
+        await pipeline.run(source, final_counters)
     return ledger
 
 
-def _settle_garbage() -> None:
+def settle_garbage() -> None:
     """Events are freed by reference count; the cycle collector need not look at what lives for ever."""
     gc.collect()
     gc.freeze()

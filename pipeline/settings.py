@@ -38,7 +38,7 @@ class Collector(Table, frozen=True, kw_only=True):
     ring_bytes: Annotated[int, Meta(ge=64 * _KIB, le=1 << 30)] = 8 * _MIB
     wakeup_bytes: Annotated[int, Meta(ge=_KIB, le=1 << 30)] = 256 * _KIB
     poll_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    span_bytes: Annotated[int, Meta(ge=4 * _KIB, le=64 * _MIB)] = 256 * _KIB
+    span_bytes: Annotated[int, Meta(ge=4 * _KIB, le=64 * _MIB)] = 64 * _KIB
     unix_sockets: bool = False
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
 
     queue_batches: Annotated[int, Meta(ge=1, le=1024)] = 2
     batch_events: Annotated[int, Meta(ge=1, le=100_000)] = 1000
-    batch_age_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
+    batch_age_ms: Annotated[int, Meta(ge=1, le=60_000)] = 100
     shutdown_s: Annotated[float, Meta(ge=0.1, le=600.0)] = 4.0
 
 

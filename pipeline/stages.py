@@ -54,8 +54,9 @@ class Pipeline:
     ) -> None:
         self._config = config
         self.ledger = ledger
+        self._boot_offset = boot_offset
         self.delivery = Delivery(open_sink, ledger)
-        self.encoder = Encoder((*all_events(), Gap), run_id=identity, boot_offset=boot_offset)
+        self.encoder = Encoder((*all_events(), Gap), run_id=identity)
         self.encoder.set_host(host)
         tree = config.enrich.process_tree
         self.tree = ProcessTree(depth=tree.depth, max_processes=tree.max_processes, ask_proc=live)
@@ -96,6 +97,8 @@ class Pipeline:
                     enriched_out,
                     batches_in,
                     encode=self.encoder,
+                    needs=self.delivery.needs,
+                    boot_offset=self._boot_offset,
                     events=settings.batch_events,
                     age_s=settings.batch_age_ms / 1000,
                 )

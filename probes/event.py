@@ -16,9 +16,11 @@ before variables.
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -37,6 +39,14 @@ class Scalar:
 class Chars:
     """A NUL-padded character array of `size` bytes."""
 
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A C struct of `size` bytes that the event keeps as it is, and that compares as a whole."""
+
+    struct: str
     size: int
 
 
@@ -108,6 +118,53 @@ u32 = Annotated[int, Scalar("u32", "I")]
 u64 = Annotated[int, Scalar("u64", "Q")]
 s32 = Annotated[int, Scalar("s32", "i")]
 s64 = Annotated[int, Scalar("s64", "q")]
+
+
+class FileId(NamedTuple):
+    """``struct hl_file_id``: which file, and which content of it. Rewritten or replaced, it is another."""
+
+    inode: int
+    ctime_ns: int
+    """Change time since the epoch; nobody can set it."""
+
+    mtime_ns: int
+    size: int
+    """bytes"""
+
+    device: int
+    """In the kernel's encoding (MKDEV: 20 bits of minor)."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileId:
+        """The identity of a file by its stat(2)."""
+        device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+        return cls(status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size, device)
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether stat(2) shows this file.
+
+        overlayfs and btrfs show another device than the kernel's own; the
+        change time to the nanosecond and the rest then decide.
+        """
+        found = FileId.of(status)
+        if found.device != self.device:
+            found = found._replace(device=self.device, inode=self.inode)
+        return found == self
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> FileId:
+        """The identity in 40 bytes of a record."""
+        return cls._make(_FILE_ID.unpack(raw))
+
+    def pack(self) -> bytes:
+        """As the kernel side holds it."""
+        return _FILE_ID.pack(*self)
+
+
+_FILE_ID = struct.Struct("<5Q")
+
+NO_FILE = bytes(_FILE_ID.size)
+"""The executable of a process without one, such as a kernel thread."""
 
 UNKNOWN = "-1"
 """What an enrichment's text is until it is known, and what the smith schema says of it."""
@@ -209,16 +266,14 @@ class ProcessEvent(Enriched, gc=False):
     ns_pid: Annotated[u32, Names("Process id in its own pid namespace.", None, "process.vpid", "long")]
     pid_ns: Annotated[u32, Names("Inode of the pid namespace.", None, "hookline.namespace.pid", "long")]
     mnt_ns: Annotated[u32, Names("Inode of the mount namespace.", None, "hookline.namespace.mnt", "long")]
-    exe_device: Annotated[u32, Names("Device of the executable, in the kernel's encoding.")]
     start_time: Annotated[u64, BootTime(), Names("Start, ns since boot.", None, "process.start", "date")]
     parent_start_time: Annotated[
         u64, BootTime(), Names("Start of the parent, ns since boot.", None, "process.parent.start", "date")
     ]
     cgroup: Annotated[u64, Names("Id of the v2 cgroup.", None, "hookline.cgroup.id", "long")]
-    exe_inode: Annotated[u64, Names("Inode number of the executable.")]
-    exe_ctime: Annotated[u64, Names("Change time of the executable, ns since the epoch.")]
-    exe_mtime: Annotated[u64, Names("Modification time of the executable, ns since the epoch.")]
-    exe_size: Annotated[u64, Names("Size of the executable, bytes.")]
+    exe_file: Annotated[
+        bytes, Opaque("hl_file_id", 40), Names("Identity of the executable: see `FileId`; zeros: none.")
+    ]
     comm: Annotated[bytes, Chars(16), Names("Name of the thread.", "comm", "process.name")]
     tty: Annotated[bytes, Chars(16), Names("Controlling terminal.", "tty_name", "hookline.tty.name")]
     nodename: Annotated[

@@ -16,9 +16,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from probes.event import BootTime, Chars, HostEvent, Ip, Names, ProcessEvent, Scalar, Tail, Unique, Variable
+from probes.event import (
+    BootTime,
+    Chars,
+    HostEvent,
+    Ip,
+    Names,
+    Opaque,
+    ProcessEvent,
+    Scalar,
+    Tail,
+    Unique,
+    Variable,
+)
 
-Wire = Scalar | Chars | Ip
+Wire = Scalar | Chars | Ip | Opaque
 
 PREFIX = struct.Struct("<II")
 """Record length in bytes, kind."""
@@ -92,6 +104,8 @@ def _code(wire: Wire) -> str:
             return f"{size}s"
         case Ip():
             return "16s"
+        case Opaque(size=size):
+            return f"{size}s"
 
 
 def _width(wire: Wire) -> int:
@@ -99,7 +113,13 @@ def _width(wire: Wire) -> int:
 
 
 def _alignment(wire: Wire) -> int:
-    return _width(wire) if isinstance(wire, Scalar) else 1
+    match wire:
+        case Scalar():
+            return _width(wire)
+        case Opaque():
+            return 8
+        case _:
+            return 1
 
 
 def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
@@ -120,7 +140,7 @@ def _field(name: str, annotation: object) -> Field:
     return Field(
         name=name,
         names=names,
-        wire=one(Scalar, Chars, Ip),
+        wire=one(Scalar, Chars, Ip, Opaque),
         tail=one(Tail),
         variable=one(Variable),
         boot_time=one(BootTime) is not None,
@@ -173,6 +193,8 @@ def _c_members(members: Iterable[Member]) -> Iterator[str]:
                 yield f"\tchar {member.name}[{size}];"
             case Ip():
                 yield f"\tu8 {member.name}[16];"
+            case Opaque(struct=name):
+                yield f"\tstruct {name} {member.name};"
 
 
 def _c_struct(name: str, members: tuple[Member, ...], first: list[str], start: int) -> str:
@@ -184,6 +206,17 @@ def _c_struct(name: str, members: tuple[Member, ...], first: list[str], start: i
     return "\n".join(lines)
 
 
+_FILE_ID = """\
+/* Which file, and which content of it; as probes.event.FileId. */
+struct hl_file_id {
+	u64 inode;
+	u64 ctime;
+	u64 mtime;
+	u64 size;
+	u64 device;
+};"""
+
+
 def c_header(events: Iterable[type[ProcessEvent]]) -> str:
     """The C declarations of all `events`: kinds, slots, structs, cut bits, sizes.
 
@@ -193,6 +226,7 @@ def c_header(events: Iterable[type[ProcessEvent]]) -> str:
     layouts = sorted((layout(event) for event in events), key=lambda each: each.event.data_type)
     parts = [
         "/* Made from the event declarations; do not edit. */",
+        _FILE_ID,
         _c_struct("hl_header", layout(ProcessEvent).header, ["\tu32 length;", "\tu32 kind;"], 0),
         f"#define HL_SLOTS {max(len(layouts), 1)}",
     ]

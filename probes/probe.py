@@ -11,6 +11,9 @@ from probes.event import ProcessEvent
 
 Mechanism = Literal["raw_tracepoint", "tracepoint"]
 
+USER_REGISTERS = ("get_current_task_btf", "task_pt_regs")
+"""The helpers behind ``hl_user_registers()``, since Linux 5.15."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hook:
@@ -25,6 +28,9 @@ class Hook:
 
     arguments: int | None = None
     """The number of arguments that the raw tracepoint must have; other kernels have other forms."""
+
+    helpers: tuple[str, ...] = ()
+    """BPF helpers beyond those of Linux 5.8 that the program calls, without their ``bpf_``."""
 
     optional: bool = False
     """Whether the probe is worth running without it."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -35,7 +35,7 @@ class EventView(Protocol):
 
     @property
     def time_ns(self) -> int:
-        """Nanoseconds since the epoch (CLOCK_REALTIME)."""
+        """Nanoseconds since boot (CLOCK_BOOTTIME)."""
 
     def name(self) -> str:
         """The kind's name, such as ``execve``."""
@@ -48,7 +48,12 @@ class Batch(Protocol):
     """Events in order, and their encodings, made once however many sinks ask."""
 
     @property
-    def events(self) -> Sequence[EventView]: ...
+    def events(self) -> Sequence[EventView]:
+        """The events; empty unless an open sink's configuration has ``reads_events``."""
+
+    @property
+    def boot_offset_ns(self) -> int:
+        """What to add to a time since boot for a time since the epoch."""
 
     def encoded(self, schema: Schema) -> bytes:
         """The events as NDJSON: ASCII, one object a line, every line ended."""
@@ -85,6 +90,9 @@ class Sink(Protocol):
 
 class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
     """What every sink's table in ``config.toml`` may hold."""
+
+    reads_events: ClassVar[bool] = False
+    """Whether the sink looks at a batch's events and not at its encoding alone."""
 
     schema: Schema = "smith"
     """Field names and shapes of the output."""

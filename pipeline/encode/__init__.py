@@ -17,12 +17,9 @@ _MAKERS: Mapping[Schema, Callable[..., Encode]] = {"smith": smith_encoder, "ecs"
 class Encoder:
     """Encodes any event in either schema, with what is the same for the whole host and run."""
 
-    def __init__(
-        self, events: Iterable[type[HostEvent]], *, run_id: str, boot_offset: Callable[[], int]
-    ) -> None:
+    def __init__(self, events: Iterable[type[HostEvent]], *, run_id: str) -> None:
         self._events = tuple(events)
         self._run_id = run_id
-        self._boot_offset = boot_offset
         self._by_schema: dict[Schema, Mapping[type[HostEvent], Encode]] = {}
 
     def set_host(self, host: Host) -> None:
@@ -32,10 +29,9 @@ class Encoder:
             for schema, make in _MAKERS.items()
         }
 
-    def __call__(self, events: Sequence[HostEvent], schema: Schema) -> bytes:
+    def __call__(self, events: Sequence[HostEvent], schema: Schema, boot_offset_ns: int) -> bytes:
         """NDJSON: ASCII, one object a line, every line ended."""
         encoders = self._by_schema[schema]
-        offset = self._boot_offset()
-        lines = [encoders[type(event)](event, offset) for event in events]
+        lines = [encoders[type(event)](event, boot_offset_ns) for event in events]
         lines.append(b"")
         return b"\n".join(lines)

@@ -89,7 +89,11 @@ def _members(event: type[HostEvent], run_id: str, host: Host) -> list[tuple[str,
     """(dotted ECS name, expression) in the order of output."""
     dataset = f"hookline.{event.dataset}"
     names = {field.name for field in event_fields(event)}
-    outcome = """(b'"success"' if e.result in (0, -115) else b'"failure"')""" if "result" in names else "b''"
+    outcome = (
+        """(b'"success"' if e.result >= 0 or e.result == -115 else b'"failure"')"""
+        if "result" in names
+        else "b''"
+    )
     members = [
         ("@timestamp", "timestamp(e.time_ns + boot_offset)"),
         ("ecs.version", _constant(ECS_VERSION)),

@@ -18,12 +18,9 @@ from typing import NamedTuple
 
 import trio
 
-from probes.event import UNKNOWN, ProcessEvent
+from probes.event import NO_FILE, UNKNOWN, FileId, ProcessEvent
 
 _CHUNK = 1 << 20
-
-FileKey = tuple[int, int, int, int, int]
-"""device (kernel encoding), inode, ctime in ns, mtime in ns, size in bytes"""
 
 
 class Digest(NamedTuple):
@@ -38,20 +35,10 @@ _NO_FILE = Digest(UNKNOWN, UNKNOWN)
 
 _TIMEOUT = Digest(UNKNOWN, "timeout")
 
+_RETRY_S = 1.0
 
-def _key(status: os.stat_result) -> FileKey:
-    device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
-    return device, status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size
-
-
-def _same_file(status: os.stat_result, key: FileKey) -> bool:
-    """Whether this is the kernel's file.
-
-    overlayfs and btrfs show another device than the kernel's own; the change
-    time to the nanosecond, which nobody can set, and the rest then decide.
-    """
-    device, inode, *rest = _key(status)
-    return rest == list(key[2:]) and (inode == key[1] or device != key[0])
+_LASTING = frozenset({"verified", "too_big", "not_regular"})
+"""What stays true of a file. That it was gone or denied is true of one process and one moment."""
 
 
 def _paths(event: ProcessEvent) -> Iterator[bytes]:
@@ -61,11 +48,11 @@ def _paths(event: ProcessEvent) -> Iterator[bytes]:
         yield event.exe
 
 
-def _hash_open_file(fd: int, key: FileKey, max_bytes: int) -> Digest:
+def _hash_open_file(fd: int, wanted: FileId, max_bytes: int) -> Digest:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         return Digest(UNKNOWN, "not_regular")
-    if not _same_file(status, key):
+    if not wanted.is_of(status):
         return Digest(UNKNOWN, "changed")
     if status.st_size > max_bytes:
         return Digest(UNKNOWN, "too_big")
@@ -74,13 +61,14 @@ def _hash_open_file(fd: int, key: FileKey, max_bytes: int) -> Digest:
     while left > 0 and (chunk := os.read(fd, min(left, _CHUNK))):
         digest.update(chunk)
         left -= len(chunk)
-    if left or not _same_file(os.fstat(fd), key):
+    if left or not wanted.is_of(os.fstat(fd)):
         return Digest(UNKNOWN, "changed")
     return Digest(digest.hexdigest(), "verified")
 
 
-def hash_executable(event: ProcessEvent, key: FileKey, max_bytes: int) -> Digest:
+def hash_executable(event: ProcessEvent, max_bytes: int) -> Digest:
     """Hash the executable of `event`; blocks."""
+    wanted = FileId.unpack(event.exe_file)
     worst = Digest(UNKNOWN, "gone")
     for path in _paths(event):
         follow = 0 if path.startswith(b"/proc/") and path.endswith(b"/exe") else os.O_NOFOLLOW
@@ -92,7 +80,7 @@ def hash_executable(event: ProcessEvent, key: FileKey, max_bytes: int) -> Digest
                 worst = Digest(UNKNOWN, "denied")
             continue
         try:
-            digest = _hash_open_file(fd, key, max_bytes)
+            digest = _hash_open_file(fd, wanted, max_bytes)
         except OSError:
             continue
         finally:
@@ -112,42 +100,58 @@ class Hashes:
         self._max_bytes = max_bytes
         self._wait_s = wait_s
         self._limiter = trio.CapacityLimiter(workers)
-        self._known: dict[FileKey, Digest] = {}
+        self._known: dict[bytes, Digest] = {}
+        self._failed: dict[bytes, tuple[Digest, float, bool]] = {}
+        """What could not be hashed, until when that is not tried again, and whether a path was known."""
         self._hits = self._misses = self._timeouts = self._evictions = 0
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `exe_md5` and `exe_hash_status`; waits at most `wait_s` for files not seen before."""
         known = self._known
-        waiting: dict[FileKey, list[ProcessEvent]] = {}
+        waiting: dict[bytes, list[ProcessEvent]] = {}
         for event in events:
-            key = (event.exe_device, event.exe_inode, event.exe_ctime, event.exe_mtime, event.exe_size)
-            digest = known.get(key)
+            digest = known.get(event.exe_file)
             if digest is not None:
                 event.exe_md5, event.exe_hash_status = digest
-            elif event.exe_inode:
-                waiting.setdefault(key, []).append(event)
+            elif event.exe_file != NO_FILE:
+                waiting.setdefault(event.exe_file, []).append(event)
         missed = sum(map(len, waiting.values()))
         self._misses += missed
         self._hits += len(events) - missed
         if waiting:
             await self._hash_all(waiting)
 
-    async def _hash_all(self, waiting: dict[FileKey, list[ProcessEvent]]) -> None:
+    async def _hash_all(self, waiting: dict[bytes, list[ProcessEvent]]) -> None:
+        now = trio.current_time()
+        self._failed = {key: failure for key, failure in self._failed.items() if failure[1] > now}
+        if len(self._failed) > self._entries:
+            self._failed.clear()
+        found: dict[bytes, Digest] = {}
         with trio.move_on_after(self._wait_s):
             async with trio.open_nursery() as nursery:
                 for key, events in waiting.items():
-                    nursery.start_soon(self._hash_one, key, events[0])
+                    # One with a path, if any: the processes themselves may be gone.
+                    event = next((event for event in events if event.exe), events[0])
+                    failure = self._failed.get(key)
+                    if failure is not None and (failure[2] or not event.exe):
+                        found[key] = failure[0]
+                    else:
+                        nursery.start_soon(self._hash_one, key, event, found)
         for key, events in waiting.items():
-            digest = self._known.get(key, _TIMEOUT)
+            digest = found.get(key, _TIMEOUT)
             self._timeouts += digest is _TIMEOUT
             for event in events:
                 event.exe_md5, event.exe_hash_status = digest
 
-    async def _hash_one(self, key: FileKey, event: ProcessEvent) -> None:
+    async def _hash_one(self, key: bytes, event: ProcessEvent, found: dict[bytes, Digest]) -> None:
         # Abandoned after the wait: a dead mount may hold the thread for ever, and its place with it.
         digest = await trio.to_thread.run_sync(
-            hash_executable, event, key, self._max_bytes, abandon_on_cancel=True, limiter=self._limiter
+            hash_executable, event, self._max_bytes, abandon_on_cancel=True, limiter=self._limiter
         )
+        found[key] = digest
+        if digest.status not in _LASTING:
+            self._failed[key] = (digest, trio.current_time() + _RETRY_S, bool(event.exe))
+            return
         while len(self._known) >= self._entries:
             del self._known[next(iter(self._known))]
             self._evictions += 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from probes.event import ProcessEvent
+from probes.event import NO_FILE, FileId, ProcessEvent
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
@@ -35,7 +35,9 @@ class Process(msgspec.Struct, gc=False):
     parent: Process | None
     comm: bytes
     exe: bytes
-    exe_inode: int
+    exe_file: bytes
+    """Identity of the executable, see `probes.event.FileId`."""
+
     line: str = ""
     """Its `pid_tree`, as far as `epoch` is the tree's."""
 
@@ -67,18 +69,18 @@ class ProcessTree:
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `exe` and `pid_tree` of every event, and learn from it."""
-        processes = self._processes
+        known = self._processes.get
+        learn_from = self._learn.get
         for event in events:
-            process = processes.get(event.tgid)
+            process = known(event.tgid)
             if process is None or process.start != event.start_time:
                 process = self._meet(event, process)
-            if (learn := self._learn.get(type(event))) is not None:
+            if (learn := learn_from(type(event))) is not None:
                 learn(process, event)
-            if process.exe_inode == event.exe_inode or not event.exe_inode:
-                event.exe = process.exe
-            else:
-                event.exe = process.exe = self._exe_of(event.tgid, event.exe_inode)
-                process.exe_inode = event.exe_inode
+            if process.exe_file != event.exe_file and event.exe_file != NO_FILE:
+                process.exe = self._exe_of(event.tgid, event.exe_file)
+                process.exe_file = event.exe_file
+            event.exe = process.exe
             event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
 
     def _meet(self, event: ProcessEvent, present: Process | None) -> Process:
@@ -87,8 +89,10 @@ class ProcessTree:
             present.start = event.start_time
             return present
         self._unknown += 1
-        parent = self._parent(event.ppid, event.parent_start_time)
-        return self._add(Process(event.tgid, event.start_time, parent, event.comm, b"", 0))
+        parent = self._processes.get(event.ppid)
+        if parent is None or parent.start != event.parent_start_time:
+            parent = self._parent(event.ppid, event.parent_start_time)
+        return self._add(Process(event.tgid, event.start_time, parent, event.comm, b"", NO_FILE))
 
     def _parent(self, tgid: int, start: int) -> Process | None:
         if not tgid:
@@ -98,13 +102,18 @@ class ProcessTree:
             parent.start = start
         if parent is None or parent.start != start:
             # Its own events were filtered, lost, or came before the start: all that is known is its pid.
-            parent = self._add(Process(tgid, start, None, self._comm_of(tgid), b"", 0))
+            parent = self._add(Process(tgid, start, None, self._comm_of(tgid), b"", NO_FILE))
         return parent
 
-    def _exe_of(self, tgid: int, inode: int) -> bytes:
+    def _exe_of(self, tgid: int, file: bytes) -> bytes:
         """The path of a living process's executable, if it still is that file."""
-        path, found = _exe_and_inode(tgid) if self._ask_proc else (b"", 0)
-        return path if found == inode else b""
+        if not self._ask_proc:
+            return b""
+        link = b"/proc/%d/exe" % tgid
+        try:
+            return os.readlink(link) if FileId.unpack(file).is_of(os.stat(link)) else b""
+        except OSError:
+            return b""
 
     def _comm_of(self, tgid: int) -> bytes:
         read = _stat_of(tgid) if self._ask_proc else None
@@ -119,7 +128,7 @@ class ProcessTree:
         return process
 
     def _executed(self, process: Process, event: Execve) -> None:
-        process.exe, process.exe_inode = event.exe_path, event.exe_inode
+        process.exe, process.exe_file = event.exe_path, event.exe_file
         if event.result:
             return
         if process.has_children:
@@ -155,24 +164,28 @@ class ProcessTree:
 
     def _line(self, process: Process) -> str:
         parent = process.parent
-        if parent is not None and parent.epoch == self._epoch and 0 < parent.line_length < self._depth:
-            process.line_length = parent.line_length + 1
-            process.line = f"{parent.line}->{process.tgid}({cstring_text(process.comm)})"
-        else:
-            process.line_length, process.line = self._whole_line(process)
-        process.epoch = self._epoch
-        return process.line
+        if parent is not None:
+            if parent.epoch != self._epoch:
+                self._set_line(parent)
+            if parent.line_length < self._depth:
+                process.line_length = parent.line_length + 1
+                process.line = f"{parent.line}->{process.tgid}({cstring_text(process.comm)})"
+                process.epoch = self._epoch
+                return process.line
+        return self._set_line(process)
 
-    def _whole_line(self, process: Process) -> tuple[int, str]:
+    def _set_line(self, process: Process) -> str:
         parts: list[str] = []
         at: Process | None = process
         while at is not None and len(parts) < self._depth:
             parts.append(f"{at.tgid}({cstring_text(at.comm)})")
             at = at.parent
-        length = len(parts)
+        process.line_length = len(parts)
         if at is not None:
             parts.append("...")
-        return length, "->".join(reversed(parts))
+        process.line = "->".join(reversed(parts))
+        process.epoch = self._epoch
+        return process.line
 
     def seed(self) -> None:
         """Take in the processes of /proc; blocks. Call once, after the probes are attached."""
@@ -191,8 +204,7 @@ class ProcessTree:
             at = found[at][0]
         for each in reversed(line):
             ppid, start, comm = found[each]
-            exe, inode = _exe_and_inode(each)
-            self._add(Process(each, start, self._processes.get(ppid), comm, exe, inode))
+            self._add(Process(each, start, self._processes.get(ppid), comm, b"", NO_FILE))
 
     def statistics(self) -> Mapping[str, int]:
         return {
@@ -214,11 +226,3 @@ def _stat_of(tgid: int) -> tuple[int, int, bytes] | None:
     head, _, rest = text.rpartition(b")")
     fields = rest.split()
     return int(fields[1]), int(fields[19]) * _TICK_NS, head.partition(b"(")[2]
-
-
-def _exe_and_inode(tgid: int) -> tuple[bytes, int]:
-    link = f"/proc/{tgid}/exe"
-    try:
-        return os.readlink(link.encode()), os.stat(link).st_ino
-    except OSError:
-        return b"", 0

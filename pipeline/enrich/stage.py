@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 import trio
 
@@ -28,7 +28,13 @@ async def enrich(
     ordered = tuple(enrichments)
     async with receive, send:
         async for events in receive:
-            processes = [event for event in events if isinstance(event, ProcessEvent)]
+            processes = _with_process(events)
             for enrichment in ordered:
                 await enrichment.enrich(processes)
             await send.send(events)
+
+
+def _with_process(events: list[HostEvent]) -> list[ProcessEvent]:
+    if all(issubclass(kind, ProcessEvent) for kind in set(map(type, events))):
+        return cast("list[ProcessEvent]", events)
+    return [event for event in events if isinstance(event, ProcessEvent)]

@@ -7,21 +7,14 @@ import os
 import struct
 from collections.abc import Iterable
 
+from probes.event import NO_FILE, FileId
 from probes.filters import MapSettings
 from probes.kernel import bpf
 
 _SETTINGS = struct.Struct("<6I")
 """struct hl_settings of hookline.h."""
 
-_FILE_ID = struct.Struct("<3Q")
-"""struct hl_file_id of hookline.h."""
-
 _PRESENT = struct.pack("<I", 1)
-
-
-def kernel_device(device: int) -> int:
-    """`st_dev` of stat(2) in the kernel's own encoding (MKDEV: 20 bits of minor)."""
-    return os.major(device) << 20 | os.minor(device)
 
 
 def _file_ids(paths: Iterable[str]) -> set[bytes]:
@@ -31,7 +24,7 @@ def _file_ids(paths: Iterable[str]) -> set[bytes]:
             status = os.stat(path)
         except OSError:
             continue  # not there now: looked up again at the next refresh
-        ids.add(_FILE_ID.pack(status.st_ino, status.st_ctime_ns, kernel_device(status.st_dev)))
+        ids.add(FileId.of(status).pack())
     return ids
 
 
@@ -51,7 +44,7 @@ def apply(settings: MapSettings, *, settings_fd: int, exe_fd: int, uid_fd: int) 
     """
     filters = settings.filters
     exe_ids = _file_ids(filters.exe)
-    _replace(exe_fd, _FILE_ID.size, exe_ids)
+    _replace(exe_fd, len(NO_FILE), exe_ids)
     _replace(uid_fd, 4, {struct.pack("<I", uid) for uid in filters.uid})
     packed = _SETTINGS.pack(
         settings.own_tgid if filters.own_process else 0,

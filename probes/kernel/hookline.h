@@ -50,13 +50,6 @@ struct hl_counters {
 	u64 filtered;
 };
 
-/* Which file an executable is; one that was replaced or rewritten is another. */
-struct hl_file_id {
-	u64 inode;
-	u64 ctime;
-	u64 device;
-};
-
 struct hl_record {
 	union {
 		struct hl_header header;
@@ -168,17 +161,17 @@ static __always_inline void hl_fill_namespaces(struct hl_header *header, struct 
 	bpf_probe_read_kernel(header->nodename, sizeof(header->nodename), &uts_ns->name_nodename);
 }
 
-static __always_inline void hl_fill_executable(struct hl_header *header, struct task_struct *task)
+static __always_inline void hl_fill_executable(struct hl_file_id *id, struct task_struct *task)
 {
 	struct mm_struct *mm = READ(task->mm);
 	struct file *file = READ(mm->exe_file);
 	struct inode *inode = READ(file->f_inode);
 
-	header->exe_inode = READ(inode->i_ino);
-	header->exe_device = hl_device(inode);
-	header->exe_ctime = hl_ctime(inode);
-	header->exe_mtime = hl_mtime(inode);
-	header->exe_size = READ(inode->i_size);
+	id->inode = READ(inode->i_ino);
+	id->ctime = hl_ctime(inode);
+	id->mtime = hl_mtime(inode);
+	id->size = READ(inode->i_size);
+	id->device = hl_device(inode);
 }
 
 static __always_inline void hl_fill_process(struct hl_header *header, struct task_struct *task)
@@ -217,15 +210,8 @@ static __always_inline bool hl_excluded(struct hl_settings *settings, struct hl_
 		return true;
 	if (settings->exclude_uid && hl_excluded_uid.lookup(&header->uid))
 		return true;
-	if (settings->exclude_exe) {
-		struct hl_file_id id = {
-			.inode = header->exe_inode,
-			.ctime = header->exe_ctime,
-			.device = header->exe_device,
-		};
-
-		return hl_excluded_exe.lookup(&id) != NULL;
-	}
+	if (settings->exclude_exe && hl_excluded_exe.lookup(&header->exe_file))
+		return true;
 	return false;
 }
 
@@ -263,7 +249,7 @@ static __always_inline struct hl_record *hl_begin(u32 kind, u32 slot, const u32 
 	record->header.gid = READ(cred->gid);
 	record->header.euid = READ(cred->euid);
 	record->header.tgid = bpf_get_current_pid_tgid() >> 32;
-	hl_fill_executable(&record->header, task);
+	hl_fill_executable(&record->header.exe_file, task);
 	if (hl_excluded(settings, &record->header)) {
 		hl_count_filtered(slot);
 		return NULL;

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 import msgspec
@@ -19,6 +21,8 @@ from probes.filters import MapSettings
 from probes.kernel import bpf, filters
 from probes.kernel.messages import MAPS, ProbeReport, Request, receive
 from probes.kernel.source import possible_cpus
+
+_PACKAGES = Path(__file__).parents[2]
 
 _COUNTERS = struct.Struct("<3Q")
 """struct hl_counters of hookline.h."""
@@ -47,13 +51,17 @@ class Loading:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the child may write
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "probes.kernel.child", str(theirs.fileno())],
+                # -P: what lies in the working directory must not run as root.
+                [sys.executable, "-P", "-m", "probes.kernel.child", str(theirs.fileno())],
+                env={**os.environ, "PYTHONPATH": str(_PACKAGES)},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
             )
-        self._channel.sendall(msgspec.json.encode(request) + b"\n")
+        # Of a child that is gone already, `wait` tells.
+        with contextlib.suppress(OSError):
+            self._channel.sendall(msgspec.json.encode(request) + b"\n")
 
     def wait(self) -> Loaded:
         """The loaded probes; blocks until the child is done (about 0.5 s).
@@ -63,10 +71,13 @@ class Loading:
         """
         try:
             answer, fds = receive(self._channel)
-        except LoadError as error:
+        except (LoadError, OSError):
             self._child.wait()
             self._stderr.seek(0)
-            raise LoadError(str(error), self._stderr.read().decode("utf-8", "replace")) from None
+            log = self._stderr.read().decode("utf-8", "replace")
+            raise LoadError(
+                f"the loader ended with {self._child.returncode} instead of an answer", log
+            ) from None
         finally:
             self.close()
         if answer.error:

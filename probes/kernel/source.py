@@ -102,6 +102,8 @@ def fit(probe: Probe, features: Features, btf: Btf) -> Fitted:
 
 def _reason(hook: Hook, features: Features, btf: Btf) -> str | None:
     reason = features.missing(hook.mechanism, hook.target)
+    for helper in hook.helpers:
+        reason = reason or features.missing("helper", helper)
     if reason is None and hook.arguments is not None:
         arguments = btf.tracepoint(hook.target) or ()
         if len(arguments) != hook.arguments:

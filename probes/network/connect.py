@@ -7,7 +7,7 @@ from socket import AF_UNIX
 from typing import Annotated
 
 from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16
-from probes.probe import Hook, Probe, TailProgram
+from probes.probe import USER_REGISTERS, Hook, Probe, TailProgram
 from probes.text import address_text, printable, to_text
 
 _TYPES = {2: "ipv4", 10: "ipv6", 1: "unix"}
@@ -83,7 +83,13 @@ _SOCKET_MEMBERS = {
 PROBE = Probe(
     event=Connect,
     hooks=(
-        Hook("connect_returned", "tracepoint", "syscalls:sys_exit_connect", sees="connect(2)"),
+        Hook(
+            "connect_returned",
+            "tracepoint",
+            "syscalls:sys_exit_connect",
+            helpers=USER_REGISTERS,
+            sees="connect(2)",
+        ),
         Hook(
             "connect_by_io_uring",
             "tracepoint",

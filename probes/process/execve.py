@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import Names, ProcessEvent, Tail, Variable, s32, u32, u64
-from probes.probe import Hook, Probe, TailProgram
+from probes.probe import USER_REGISTERS, Hook, Probe, TailProgram
 from probes.text import printable, to_text
 
 
@@ -65,20 +65,23 @@ class Execve(ProcessEvent, gc=False):
         return printable(f"{self.user} {self.pid} {to_text(self.exe)} [{command}] {tail}")
 
 
+def _failed(call: str) -> Hook:
+    return Hook(
+        "execve_failed",
+        "tracepoint",
+        f"syscalls:sys_exit_{call}",
+        helpers=USER_REGISTERS,
+        optional=True,
+        sees=f"failed {call}(2)",
+    )
+
+
 PROBE = Probe(
     event=Execve,
     hooks=(
         Hook("execve_succeeded", "raw_tracepoint", "sched_process_exec", sees="every successful execution"),
-        Hook(
-            "execve_failed", "tracepoint", "syscalls:sys_exit_execve", optional=True, sees="failed execve(2)"
-        ),
-        Hook(
-            "execve_failed",
-            "tracepoint",
-            "syscalls:sys_exit_execveat",
-            optional=True,
-            sees="failed execveat(2)",
-        ),
+        _failed("execve"),
+        _failed("execveat"),
     ),
     tails=(
         TailProgram("execve_succeeded_paths", "raw_tracepoint"),

@@ -26,14 +26,14 @@ class LineWriter:
         self._second = -1
         self._clock = ""
 
-    def render(self, events: Iterable[EventView], columns: int | None) -> bytes:
+    def render(self, events: Iterable[EventView], boot_offset_ns: int, columns: int | None) -> bytes:
         """One line an event: local time, kind, summary; UTF-8 without control characters other than colour.
 
-        ``columns``: where lines are cut, in terminal cells; None: nowhere.
+        ``boot_offset_ns``: what to add to a time since boot; ``columns``: where lines are cut, in terminal cells; None: nowhere.
         """
         lines: list[str] = []
         for event in events:
-            second, rest_ns = divmod(event.time_ns, 1_000_000_000)
+            second, rest_ns = divmod(event.time_ns + boot_offset_ns, 1_000_000_000)
             if second != self._second:
                 self._second, self._clock = second, time.strftime("%H:%M:%S", time.localtime(second))
             summary = printable(event.summary())

@@ -99,7 +99,7 @@ class ConsoleSink:
     def _encode(self, batch: Batch) -> bytes:
         if self._lines is None:
             return batch.encoded(self._schema)
-        return self._lines.render(batch.events, self._columns())
+        return self._lines.render(batch.events, batch.boot_offset_ns, self._columns())
 
     def _columns(self) -> int | None:
         if self._measured is None:

@@ -3,7 +3,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 from sinks.file.config import FileConfig
-from sinks.file.sink import open_sink
+from sinks.protocol import Sink
 
 __all__ = ["FileConfig", "open_sink"]
+
+
+def open_sink(config: FileConfig) -> AbstractAsyncContextManager[Sink]:
+    """Open the sink; entering raises SinkError. trio is imported here, not by those who read a configuration."""
+    from sinks.file.sink import open_sink as opened
+
+    return opened(config)

@@ -31,7 +31,7 @@ LEAVE_ALONE: dict[str, Any] = {"rotate_bytes": 0, "rotate_age_s": 0, "fsync": "n
 @dataclass
 class Event:
     kind: int = 2
-    time_ns: int = 1_700_000_000_123_456_789
+    time_ns: int = 1_000_000_123_456_789
     label: str = "execve"
     text: str = "ls -l"
 
@@ -56,6 +56,7 @@ class Clock:
 class Batch:
     numbers: tuple[int, ...]
     events: tuple[Event, ...] = ()
+    boot_offset_ns: int = 1_699_000_000_000_000_000
     padding: int = 0
 
     def encoded(self, schema: Schema) -> bytes:

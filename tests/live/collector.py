@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`hookline run` in a process of its own, as a user runs it: started, watched, told things, stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from tests.live.accounts import Outcome
+
+ROOT = Path(__file__).parents[2]
+HOOKLINE = (sys.executable, "-m", "pipeline.cli")
+LIMIT_S = 30.0
+
+Event = dict[str, Any]
+Tables = Mapping[str, Mapping[str, object]]
+"""A configuration: keys by table."""
+
+Found = TypeVar("Found")
+
+
+def until(look: Callable[[], Found | None], what: str, limit_s: float = LIMIT_S) -> Found:
+    """What `look` gives, as soon as that is something. Fails after `limit_s`."""
+    deadline = time.monotonic() + limit_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
+        time.sleep(0.005)
+    return found
+
+
+def toml(tables: Tables) -> str:
+    """A configuration file; JSON's texts, numbers and lists are TOML's."""
+    lines = []
+    for table, keys in tables.items():
+        lines += ["", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+    return "\n".join(lines)
+
+
+def merged(*configurations: Tables) -> dict[str, dict[str, object]]:
+    """Later keys over earlier ones."""
+    result: dict[str, dict[str, object]] = {}
+    for tables in configurations:
+        for name, keys in tables.items():
+            result.setdefault(name, {}).update(keys)
+    return result
+
+
+class Lines:
+    """What a file that grows says, a line at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The whole lines that are new."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        # As bytes, and as text by whatever Python takes for the end of a line.
+        lines = whole.split(b"\n")[:-1]
+        assert len(whole.decode().splitlines()) == len(lines)
+        yield from lines
+
+
+class Collector:
+    """A context manager; inside, the collector runs and collects, unless `stop` was called."""
+
+    def __init__(
+        self, folder: Path, tables: Tables | None = None, *options: str, schema: str = "smith", ready: str = "collecting"
+    ) -> None:
+        """`ready`: what its log says when the context is entered."""
+        self.folder = folder
+        self.output = folder / "events.ndjson"
+        self.config = folder / "config.toml"
+        self.events: list[Event] = []
+        """What was delivered so far, as of the last look."""
+
+        self.defaults: Tables = {
+            "metrics": {"listen": ""},
+            "pipeline": {"batch_age_ms": 20},
+            "sinks.file": {
+                "type": "file",
+                "path": str(self.output),
+                "schema": schema,
+                "when_full": "block",
+                "rotate_bytes": 0,
+            },
+        }
+        self._ledger = folder / "ledger.json"
+        self._log = folder / "log"
+        self._options = options
+        self._ready = ready
+        self._lines = Lines(self.output)
+        self._marks = 0
+        self.configure(tables or {})
+
+    def configure(self, tables: Tables) -> None:
+        """Write the configuration: `tables` over the defaults."""
+        self.config.write_text(toml(merged(self.defaults, tables)))
+
+    def __enter__(self) -> Collector:
+        self.started = time.monotonic()
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*HOOKLINE, "run", "--config", self.config, "--ledger", self._ledger, *self._options],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        try:
+            if self._ready:
+                self.wait_for_log(self._ready)
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kill()
+
+    def _kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log(self) -> list[dict[str, Any]]:
+        """What the collector said so far."""
+        lines = self._log.read_bytes().splitlines()
+        return [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+
+    def wait_for_log(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+        """The lines of the log whose event begins like that, as soon as there are `count`."""
+
+        def look() -> list[dict[str, Any]] | None:
+            found = [line for line in self.log() if line["event"].startswith(event)]
+            if len(found) >= count:
+                return found
+            assert self.process.poll() is None, f"the collector ended: {self._log.read_text()}"
+            return None
+
+        return until(look, f"{count} times {event!r} in the log")
+
+    def read(self) -> list[Event]:
+        """All events so far; every line must be one JSON object."""
+        for line in self._lines:
+            event = json.loads(line)
+            assert isinstance(event, dict)
+            self.events.append(event)
+        return self.events
+
+    def forget(self) -> None:
+        """Begin anew with the file that is now at the output's path."""
+        self._lines = Lines(self.output)
+        self.events.clear()
+
+    def wait_for(self, wanted: Callable[[Event], bool], count: int = 1) -> list[Event]:
+        """The events that are `wanted`, as soon as there are `count`."""
+        found: list[Event] = []
+        seen = 0
+
+        def look() -> list[Event] | None:
+            nonlocal seen
+            new = self.read()[seen:]
+            seen += len(new)
+            found.extend(event for event in new if wanted(event))
+            return found if len(found) >= count else None
+
+        return until(look, f"{count} events, of which {len(found)} came")
+
+    def sync(self) -> list[Event]:
+        """Whatever was before this call is delivered on return. Gives all events so far."""
+        self._marks += 1
+        mark = f"hookline-mark-{os.getpid()}-{id(self)}-{self._marks}"
+        subprocess.run(["true", mark], check=True)
+        self.wait_for(lambda event: mark in str(event.get("argv", event.get("process", ""))))
+        return self.events
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def reload(self, tables: Tables, *, says: str = "the configuration was read again") -> None:
+        """Change the configuration while the collector runs; returns when it has answered."""
+        before = sum(line["event"].startswith(says) for line in self.log())
+        self.configure(tables)
+        self.send(signal.SIGHUP)
+        self.wait_for_log(says, before + 1)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> Outcome:
+        """Stop it, and see what then became of everything. It must end with exit code 0."""
+        at = time.monotonic()
+        self.send(number)
+        code = self.process.wait(LIMIT_S)
+        assert code == 0, self._log.read_text()
+        return self.outcome(time.monotonic() - at)
+
+    def outcome(self, seconds: float = 0.0) -> Outcome:
+        """What a collector that has ended left."""
+        said = self._log.read_text()
+        assert "Traceback" not in said
+        return Outcome(json.loads(self._ledger.read_bytes()), self.read(), seconds, said)
+
+
+def run(*command: str | bytes | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run to the end, which must be a good one."""
+    return subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_S, **options)
+
+
+def wait_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait for processes that must end well."""
+    for process in processes:
+        assert process.wait(LIMIT_S) == 0, process.args

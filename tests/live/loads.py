@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Work for the collector, to an end or as long as a context lasts."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.live.collector import wait_all
+from tests.live.conftest import Programs
+
+
+def flood(programs: Programs, folder: Path, *, executions: int, files: int, connections: int) -> None:
+    """Executions, files and connections at the same time, to the end."""
+    commands = (
+        ["spawn", str(executions), str(programs("nop")), "flood"],
+        ["churn", str(files), str(folder / "churned")],
+        ["connect", str(connections)],
+    )
+    wait_all(
+        [
+            subprocess.Popen([programs(name), *arguments], stdout=subprocess.DEVNULL)
+            for name, *arguments in commands
+        ]
+    )
+
+
+@contextmanager
+def load(programs: Programs, folder: Path) -> Iterator[None]:
+    """Executions, files and connections as long as the context lasts."""
+    commands = (
+        ["spawn", "0", str(programs("nop")), "load"],
+        ["churn", "0", str(folder / "loaded")],
+        ["connect", "0"],
+    )
+    processes = [subprocess.Popen([programs(name), *arguments]) for name, *arguments in commands]
+    try:
+        yield
+        assert [process.poll() for process in processes] == [None] * len(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* churn COUNT PATH: creates and removes PATH as often; COUNT 0: until killed. */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+	long count = argc == 3 ? atol(argv[1]) : -1;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (long i = 0; !count || i < count; i++) {
+		int fd = open(argv[2], O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+		if (fd < 0 || close(fd) || unlink(argv[2]))
+			return 1;
+	}
+	return count < 0;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* spawn COUNT PROGRAM TAG: runs "PROGRAM TAG NUMBER" one after another; COUNT 0: until killed. */
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+	long count = argc == 4 ? atol(argv[1]) : -1;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (long i = 0; !count || i < count; i++) {
+		char number[24];
+		int status;
+		pid_t child;
+
+		snprintf(number, sizeof(number), "%ld", i);
+		child = fork();
+		if (child == 0) {
+			execv(argv[2], (char *[]){argv[2], argv[3], number, NULL});
+			_exit(127);
+		}
+		if (child < 0 || waitpid(child, &status, 0) != child || status)
+			return 1;
+	}
+	return count < 0;
+}

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Connections: thousands on loopback, and one of every sort."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from probes.text import to_bytes
+from tests.live.collector import Collector, Event, run
+from tests.live.conftest import Programs
+
+ADDRESSES = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+NOWHERE = "192.0.2.1"
+"""For documentation (RFC 5737): nobody is there."""
+
+
+def connections(collector: Collector, pid: int | None = None) -> list[Event]:
+    """The connections of a process, by default of this one."""
+    wanted = str(pid or os.getpid())
+    return [event for event in collector.sync() if event["data_type"] == "42" and event["tgid"] == wanted]
+
+
+def to(collector: Collector, port: int) -> list[Event]:
+    """This process's connections to that port."""
+    return [event for event in connections(collector) if event["dport"] == str(port)]
+
+
+@pytest.fixture(params=ADDRESSES, ids=["v4", "v6"])
+def family(request: pytest.FixtureRequest) -> int:
+    assert isinstance(request.param, int)
+    return request.param
+
+
+@pytest.fixture
+def listener(family: int) -> Iterator[socket.socket]:
+    with socket.create_server((ADDRESSES[socket.AddressFamily(family)], 0), family=family) as server:
+        yield server
+
+
+def test_twenty_thousand_connections(programs: Programs, collector: Collector) -> None:
+    """Of 20,000 loopback connections, v4 and v6, each is told once, with both of its ends."""
+    with subprocess.Popen([programs("connect"), "20000"], stdout=subprocess.PIPE) as process:
+        made, _ = process.communicate()
+    expected = [line.split() for line in made.decode().splitlines()]
+    assert (process.returncode, len(expected)) == (0, 20_000)
+    told = connections(collector, process.pid)
+    keys = ("sa_family", "fd", "sip", "sport", "dip", "dport", "res", "protocol", "from_caller")
+    assert Counter(tuple(event[key] for key in keys) for event in told) == Counter(
+        (family, fd, ADDRESSES[socket.AddressFamily(int(family))], local, ADDRESSES[int(family)], port)
+        + ("0", "6", "0")
+        for family, fd, local, port in expected
+    )
+
+
+def test_a_refused_connection(family: int, listener: socket.socket, collector: Collector) -> None:
+    """A refused connection tells -111, the peer that was asked for, and that it is the caller's word."""
+    port = listener.getsockname()[1]
+    listener.close()
+    with socket.socket(family) as client:
+        assert client.connect_ex((ADDRESSES[socket.AddressFamily(family)], port)) == errno.ECONNREFUSED
+        fd = client.fileno()
+    [event] = to(collector, port)
+    assert (event["res"], event["fd"], event["sa_family"]) == (str(-errno.ECONNREFUSED), str(fd), str(family))
+    assert (event["dip"], event["from_caller"]) == (ADDRESSES[socket.AddressFamily(family)], "1")
+
+
+def test_a_connection_under_way(family: int, listener: socket.socket, collector: Collector) -> None:
+    """A non-blocking connect tells -115 and both ends; a second one on the same socket is told too."""
+    host, port = listener.getsockname()[:2]
+    with socket.socket(family) as client:
+        client.setblocking(False)
+        assert client.connect_ex((host, port)) == errno.EINPROGRESS
+        local = client.getsockname()[1]
+        listener.accept()[0].close()
+        assert client.connect_ex((host, port)) == 0
+    told = to(collector, port)
+    assert [event["res"] for event in told] == [str(-errno.EINPROGRESS), "0"]
+    assert {(event["sip"], event["sport"], event["dip"]) for event in told} == {(host, str(local), host)}
+
+
+def test_a_datagram_socket(family: int, collector: Collector) -> None:
+    """connect(2) of a UDP socket is told, with the address that it chose; so is connecting it elsewhere."""
+    host = ADDRESSES[socket.AddressFamily(family)]
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.connect((host, 53))
+        first = client.getsockname()[1]
+        client.connect((host, 5353))
+    for port in (53, 5353):
+        event = to(collector, port)[-1]
+        assert (event["res"], event["protocol"], event["sa_family"]) == ("0", "17", str(family))
+        assert (event["sip"], event["sport"], event["dip"]) == (host, str(first), host)
+
+
+def test_a_connection_that_a_signal_interrupts(collector: Collector) -> None:
+    """A connect that a signal ends tells what its caller saw, EINTR, and no number of the kernel's own."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        port = server.getsockname()[1]
+        code = f"""
+import signal, socket, sys
+signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
+waiting = [socket.socket() for _ in range(64)]
+for each in waiting[:-1]:
+    each.setblocking(False)
+    each.connect_ex(("127.0.0.1", {port}))
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+waiting[-1].connect(("127.0.0.1", {port}))
+"""
+        with subprocess.Popen([sys.executable, "-c", code]) as process:
+            assert process.wait() == 0
+    told = connections(collector, process.pid)
+    assert len(told) == 64
+    assert told[-1]["res"] == str(-errno.EINTR)
+
+
+def test_v4_through_a_v6_socket(collector: Collector) -> None:
+    """A v4 peer of a v6 socket is told as the mapped address that the socket holds."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_INET6) as client:
+        port = server.getsockname()[1]
+        client.connect(("::ffff:127.0.0.1", port))
+    [event] = to(collector, port)
+    assert (event["sip"], event["dip"], event["res"]) == ("::ffff:127.0.0.1", "::ffff:127.0.0.1", "0")
+
+
+def test_what_is_no_socket(collector: Collector) -> None:
+    """connect(2) of something else than a socket is no event."""
+    before = len(connections(collector))
+    with open(os.devnull, "rb") as file, closing(socket.socket(fileno=None)) as other:
+        copy = os.dup2(file.fileno(), os.dup(other.fileno()))
+        with pytest.raises(OSError, match="Socket operation on non-socket"):
+            socket.socket(fileno=copy).connect(("127.0.0.1", 1))
+        os.close(copy)
+    assert len(connections(collector)) == before
+
+
+UNIX_NAMES = {
+    "path": b"plain",
+    "hostile": b'a"b\\\n\x17\x1e\x7f\xff\xe2\x80\xa8\xee\xbe\x80',
+}
+
+
+@pytest.mark.parametrize("name", UNIX_NAMES)
+def test_a_unix_socket(name: str, collector: Collector, tmp_path: Path) -> None:
+    """With unix_sockets a connection to a path is told; the peer's name comes back byte for byte."""
+    path = UNIX_NAMES[name]
+    here = os.open(tmp_path, os.O_RDONLY)
+    relative = b"/proc/self/fd/%d/%s" % (here, path)
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(relative)
+        server.listen()
+        client.connect(relative)
+        fd = client.fileno()
+    os.close(here)
+    event = connections(collector)[-1]
+    assert (to_bytes(event["path"]), event["sa_family"], event["fd"]) == (relative, "1", str(fd))
+    assert (event["res"], event["dip"], event["dport"]) == ("0", "-1", "0")
+
+
+def test_an_abstract_unix_socket(collector: Collector) -> None:
+    """An abstract name begins with @ and is whole, whatever bytes it has."""
+    name = b"hookline-%d \n\xff" % os.getpid()
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(b"\0" + name)
+        server.listen()
+        client.connect(b"\0" + name)
+    assert to_bytes(connections(collector)[-1]["path"]) == b"@" + name
+
+
+def test_an_abstract_name_with_nul_bytes(collector: Collector) -> None:
+    """NUL bytes within an abstract name do not end it: what stands behind them is told."""
+    name = b"hookline\0%d\0end" % os.getpid()
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(b"\0" + name)
+        server.listen()
+        client.connect(b"\0" + name)
+    assert connections(collector)[-1]["path"].endswith("end")
+
+
+def test_a_unix_socket_that_is_not_there(collector: Collector, tmp_path: Path) -> None:
+    """A failed AF_UNIX connection tells the name that was asked for, as the caller's word."""
+    path = str(tmp_path / "absent")[-100:]
+    with socket.socket(socket.AF_UNIX) as client:
+        assert client.connect_ex(path) == errno.ENOENT
+    event = connections(collector)[-1]
+    assert (event["res"], event["path"], event["from_caller"]) == (str(-errno.ENOENT), path, "1")
+
+
+def test_unix_sockets_are_left_out_by_default(tmp_path: Path) -> None:
+    """Without unix_sockets an AF_UNIX connection is no event, and not filtered either; a v4 one is told."""
+    with Collector(tmp_path) as collector:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect_ex("/absent")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect_ex((NOWHERE, 9))
+        told = connections(collector)
+        assert [(event["sa_family"], event["dip"]) for event in told] == [("2", NOWHERE)]
+        collector.stop().check()
+
+
+def test_io_uring(programs: Programs, collector: Collector, tmp_path: Path) -> None:
+    """Connections and files made through io_uring are told, the failed connection too; opening again is not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with subprocess.Popen([programs("uring"), tmp_path, str(port)], stdout=subprocess.PIPE) as process:
+            said, _ = process.communicate()
+    if process.returncode in {errno.ENOSYS, errno.EPERM}:
+        pytest.skip(f"this kernel has no io_uring for us: {os.strerror(process.returncode)}")
+    results = [int(line) for line in said.split()]
+    assert results[3:] == [0, -errno.ECONNREFUSED]
+    told = connections(collector, process.pid)
+    assert [(event["res"], event["fd"]) for event in told] == [("0", "-1"), ("-111", "-1")]
+    assert (told[0]["dip"], told[0]["dport"]) == ("127.0.0.1", str(port))
+    created = [event for event in collector.events if event["data_type"] == "602"]
+    mine = [event["file_path"] for event in created if event["tgid"] == str(process.pid)]
+    assert mine == [str(tmp_path / "openat"), str(tmp_path / "openat2")]
+
+
+def test_the_program_is_told(collector: Collector) -> None:
+    """A connection names its process: executable, MD5, user, tree."""
+    run("bash", "-c", "exec 3<>/dev/udp/127.0.0.1/7")
+    event = next(
+        event
+        for event in reversed(collector.sync())
+        if event["data_type"] == "42" and event["dport"] == "7" and event["comm"] == "bash"
+    )
+    assert os.path.basename(event["exe"]) == "bash"
+    assert len(event["exe_md5"]) == 32
+    assert event["user"] == "root"
+    assert f"->{os.getpid()}(" in event["pid_tree"]
+    assert event["pid_tree"].endswith(f"->{event['pid']}(bash)")

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Executions that fail or take an unusual way, and processes with threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live.collector import Collector, Event, run
+from tests.live.conftest import Programs
+
+
+def execution(collector: Collector, mark: str) -> Event:
+    """The one execution with that mark among its arguments."""
+    [event] = [
+        event for event in collector.sync() if event["data_type"] == "59" and mark in event["argv"].split()
+    ]
+    return event
+
+
+def of_process(collector: Collector, pid: int) -> dict[str, list[Event]]:
+    """The events that the process caused, by data_type."""
+    events: dict[str, list[Event]] = {"59": [], "60": [], "801": []}
+    for event in collector.sync():
+        if event["tgid"] == str(pid):
+            events.setdefault(event["data_type"], []).append(event)
+    return events
+
+
+def absent(folder: Path) -> Path:
+    return folder / "absent"
+
+
+def forbidden(folder: Path) -> Path:
+    path = folder / "forbidden"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o600)
+    return path
+
+
+def garbage(folder: Path) -> Path:
+    path = folder / "garbage"
+    path.write_bytes(bytes(range(1, 256)))
+    path.chmod(0o700)
+    return path
+
+
+def below_a_file(folder: Path) -> Path:
+    return garbage(folder) / "program"
+
+
+def too_long(folder: Path) -> Path:
+    return folder / ("x" * 300)
+
+
+FAILURES = {
+    absent: errno.ENOENT,
+    forbidden: errno.EACCES,
+    garbage: errno.ENOEXEC,
+    below_a_file: errno.ENOTDIR,
+    too_long: errno.ENAMETOOLONG,
+}
+
+
+@pytest.mark.parametrize("make", FAILURES)
+def test_an_execution_that_fails(make: object, collector: Collector, tmp_path: Path) -> None:
+    """A failed execve tells its errno, the file and the arguments as asked for, and who asked."""
+    assert callable(make)
+    path, number = make(tmp_path), FAILURES[make]
+    mark = f"failing-{number}"
+    with pytest.raises(OSError, match=os.strerror(number)):
+        subprocess.run([path, mark, "", "three words here"], check=True)
+    event = execution(collector, mark)
+    assert (event["res"], event["filename"]) == (str(-number), str(path))
+    assert event["argv"] == f"{path} {mark}  three words here "
+    assert (event["exe"], event["ppid"]) == (os.path.realpath(sys.executable), str(os.getpid()))
+    assert event["run_path"] == str(Path.cwd())
+
+
+def test_an_address_that_cannot_be_read(programs: Programs, collector: Collector) -> None:
+    """A file name at a wild address is told as cut, with the errno."""
+    with subprocess.Popen([programs("execat"), "wild"]) as process:
+        assert process.wait() == errno.EFAULT
+    failed = of_process(collector, process.pid)["59"][1]
+    assert (failed["res"], failed["filename"]) == (str(-errno.EFAULT), "-1")
+    assert failed["filename_truncated"] == "1"
+    assert failed["argv"] == f"{programs('execat')} wild "
+
+
+def test_execveat(programs: Programs, collector: Collector) -> None:
+    """execveat below a descriptor tells the real path; when it fails, the name as asked for."""
+    execat, nop = programs("execat"), programs("nop")
+    with subprocess.Popen([execat, "at", nop.parent, "nop", "by-execveat", "second"]) as process:
+        assert process.wait() == 0
+    event = of_process(collector, process.pid)["59"][1]
+    assert (event["res"], event["exe"], event["argv"]) == ("0", str(nop), "by-execveat second ")
+    assert event["filename"].endswith("/nop")
+    with subprocess.Popen([execat, "at", nop.parent, "absent", "failing-execveat"]) as process:
+        assert process.wait() == errno.ENOENT
+    failed = of_process(collector, process.pid)["59"][1]
+    assert (failed["res"], failed["filename"]) == (str(-errno.ENOENT), "absent")
+    assert (failed["exe"], failed["argv"]) == (str(execat), "failing-execveat ")
+
+
+def test_a_descriptor_is_executed(programs: Programs, collector: Collector) -> None:
+    """fexecve tells the path of the file behind the descriptor; of a file in memory, its name."""
+    execat, nop = programs("execat"), programs("nop")
+    for how, path in (("file", str(nop)), ("memory", "memfd:made up\n")):
+        with subprocess.Popen([execat, how, nop, "by-descriptor"]) as process:
+            assert process.wait() == 0
+        event = of_process(collector, process.pid)["59"][1]
+        assert (event["res"], event["exe"], event["argv"]) == ("0", path, "by-descriptor ")
+
+
+def test_a_script(collector: Collector, tmp_path: Path) -> None:
+    """Of a script the file name is the script, the executable its interpreter, the arguments the interpreter's."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh -e\ntrue\n")
+    script.chmod(0o700)
+    run(script, "a-script")
+    event = execution(collector, "a-script")
+    assert (event["filename"], event["exe"]) == (str(script), os.path.realpath("/bin/sh"))
+    assert event["argv"] == f"/bin/sh -e {script} a-script "
+
+
+@pytest.mark.parametrize(("how", "code"), [("exit", 7), ("quiet", 0)])
+def test_the_leader_ends_first(how: str, code: int, programs: Programs, collector: Collector) -> None:
+    """A process whose first thread ends before the others ends once, when the last one does; no thread is a fork."""
+    with subprocess.Popen([programs("threads"), how]) as process:
+        assert process.wait() == code
+    told = of_process(collector, process.pid)
+    assert [(event["exit_code"], event["signal"]) for event in told["60"]] == [(str(code), "0")]
+    assert (len(told["59"]), told["801"]) == (1, [])
+
+
+def test_a_thread_executes(programs: Programs, collector: Collector) -> None:
+    """A thread that executes a program becomes the process: one more execution under its id, and one exit."""
+    nop = programs("nop")
+    with subprocess.Popen([programs("threads"), "exec", nop, "by-thread"]) as process:
+        assert process.wait() == 0
+    told = of_process(collector, process.pid)
+    assert [event["exe"] for event in told["59"]] == [str(programs("threads")), str(nop)]
+    assert [event["pid"] for event in told["59"]] == [str(process.pid)] * 2
+    assert ([event["exe"] for event in told["60"]], told["801"]) == ([str(nop)], [])
+
+
+def test_threads_come_and_go(programs: Programs, collector: Collector) -> None:
+    """64 threads are neither forks nor exits."""
+    with subprocess.Popen([programs("threads"), "crowd"]) as process:
+        assert process.wait() == 0
+    told = of_process(collector, process.pid)
+    assert (len(told["59"]), len(told["60"]), len(told["801"])) == (1, 1, 0)
+
+
+def test_where_descriptors_lead(programs: Programs, collector: Collector, tmp_path: Path) -> None:
+    """stdin and stdout are told as paths, as pipe:[inode] and socket:[inode], and as "-1" where closed."""
+    nop = programs("nop")
+    ours, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    master, terminal = os.openpty()
+    opened = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    null = os.open(os.devnull, os.O_RDWR)
+    cases = {
+        "file": (opened, str(tmp_path / "file")),
+        "null": (null, "/dev/null"),
+        "pipe": (writing, f"pipe:[{os.fstat(writing).st_ino}]"),
+        "socket": (theirs.fileno(), f"socket:[{os.fstat(theirs.fileno()).st_ino}]"),
+        "terminal": (terminal, os.ttyname(terminal)),
+    }
+    try:
+        for name, (number, _) in cases.items():
+            run(nop, f"stdin-{name}", stdin=number)
+        for name, (number, _) in cases.items():
+            with subprocess.Popen([nop, f"stdout-{name}"], stdout=number) as process:
+                process.wait()
+        run("sh", "-c", 'exec "$0" closed <&- >&-', nop)
+        run("setsid", "--ctty", nop, "controlled", stdin=terminal)
+        name = os.ttyname(terminal)
+    finally:
+        for number in (reading, writing, master, terminal, opened, null):
+            os.close(number)
+        ours.close()
+        theirs.close()
+    for case, (_, expected) in cases.items():
+        assert execution(collector, f"stdin-{case}")["stdin"] == expected
+        assert execution(collector, f"stdout-{case}")["stdout"] == expected
+    closed = execution(collector, "closed")
+    assert (closed["stdin"], closed["stdout"], closed["tty_name"]) == ("-1", "-1", "-1")
+    assert execution(collector, "controlled")["tty_name"] == name.removeprefix("/dev/").replace("/", "")
+
+
+def test_the_name_of_a_thread_is_told(collector: Collector) -> None:
+    """A name that a process gave itself is told as it is, in its fork's event and in the tree."""
+    name = 'a"b\\\n\x17\x1e)é'
+    code = f"import os; open('/proc/self/comm', 'wb').write({name.encode()!r}); os.wait() if os.fork() else 0"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        assert process.wait() == 0
+    [fork] = of_process(collector, process.pid)["801"]
+    assert fork["comm"] == name
+    [child] = [event for event in collector.events if event["data_type"] == "60" and event["pid"] == fork["child_pid"]]
+    assert child["pid_tree"].endswith(f"->{child['pid']}({name})")
+    assert stat.S_ISREG(os.stat(child["exe"]).st_mode)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The same questions to events of both schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from probes.text import to_bytes
+
+Event = Mapping[str, Any]
+
+_ECS = {
+    "data_type": "hookline.data_type",
+    "argv": "process.args",
+    "exe": "process.executable",
+    "filename": "hookline.process.filename",
+    "run_path": "process.working_directory",
+    "stdin": "hookline.process.stdin",
+    "stdout": "hookline.process.stdout",
+    "comm": "process.name",
+    "pid_tree": "hookline.process.tree",
+    "nodename": "hookline.nodename",
+    "file_path": "file.path",
+    "SSH_CONNECTION": "hookline.process.ssh_connection",
+    "LD_PRELOAD": "hookline.process.ld_preload",
+    "exe_md5": "process.hash.md5",
+    "res": "hookline.result",
+}
+
+
+def value(event: Event, name: str) -> Any:
+    """The value of a field by its smith name; None where it is unknown."""
+    if "event_id" in event:
+        found = event[name]
+        return None if found == "-1" else found
+    here: Any = event
+    for part in _ECS[name].split("."):
+        here = here.get(part, {}) if isinstance(here, Mapping) else {}
+    return None if here == {} else here
+
+
+def raw(event: Event, name: str) -> bytes | None:
+    """The bytes that the kernel had."""
+    text = value(event, name)
+    return None if text is None else to_bytes(text)
+
+
+def truncated(event: Event) -> set[str]:
+    """The smith names of what is told as cut."""
+    if "event_id" in event:
+        marks = {key: said for key, said in event.items() if key.endswith("_truncated")}
+        assert set(marks.values()) <= {"1"}
+        return {key.removesuffix("_truncated") for key in marks}
+    return set(event["hookline"].get("truncated", []))
+
+
+def arguments_match(event: Event, arguments: list[bytes]) -> bool:
+    """Whether the event tells these arguments: in ecs each by itself, in smith each ended by a space."""
+    if "event_id" in event:
+        return raw(event, "argv") == b"".join(each + b" " for each in arguments)
+    args = [to_bytes(each) for each in event["process"]["args"]]
+    return args == arguments and event["process"]["args_count"] == len(arguments)

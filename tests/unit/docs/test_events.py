@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""docs/events.md says what the encoders do."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from docs import events as docs
+from pipeline.encode import Encoder
+from pipeline.encode.values import cut_marks
+from pipeline.enrich.host import Host
+from pipeline.gap import Gap
+from probes.event import HostEvent, Ip, ProcessEvent
+from probes.layout import event_fields
+from probes.registry import all_events
+from probes.text import to_text
+
+KINDS: tuple[type[HostEvent], ...] = (*all_events(), Gap)
+HOST = Host("host", "192.0.2.1", "boot", "machine", "6.1")
+
+
+def full(kind: type[HostEvent], **given: Any) -> HostEvent:
+    """An event of `kind` that has a value in every field."""
+    values: dict[str, Any] = {}
+    for field in event_fields(kind):
+        if field.python_type is int:
+            values[field.name] = 2  # AF_INET among others
+        elif field.python_type is str:
+            values[field.name] = "text"
+        else:
+            values[field.name] = bytes(16) if isinstance(field.wire, Ip) else b"bytes\0"
+    return kind(**{**values, "flags": 0, **given})
+
+
+def encoded(event: HostEvent, schema: Any) -> dict[str, Any]:
+    encoder = Encoder(KINDS, run_id="run")
+    encoder.set_host(HOST)
+    document: dict[str, Any] = json.loads(encoder([event], schema, 0))
+    return document
+
+
+def names(document: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all leaves."""
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from names(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_the_page_is_up_to_date() -> None:
+    """docs/events.md is what the declarations make of it; if not: .venv/bin/python -m docs.events"""
+    assert docs.PAGE.read_text(encoding="utf-8") == docs.page()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.event_name)
+def test_smith_names(kind: type[HostEvent]) -> None:
+    """An event that has everything has exactly the smith fields that the page lists for its kind."""
+    wanted = {field.names.smith for field in docs.told(kind)} | {smith for smith, _ecs, _doc in docs.ADDED}
+    if issubclass(kind, ProcessEvent):
+        wanted |= {smith for smith, _ecs, _doc in docs.ADDED_TO_PROCESSES}
+    assert set(encoded(full(kind), "smith")) == wanted - {None, ""}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.event_name)
+def test_ecs_names(kind: type[HostEvent]) -> None:
+    """An event that has everything has exactly the ecs fields that the page lists for its kind."""
+    fields = docs.told(kind)
+    wanted = {name for field in fields for name in docs.ecs_names(kind, field)}
+    wanted |= {name for _smith, ecs, _doc in docs.ADDED for name in ecs.split(", ")}
+    wanted |= {name for name, _doc in docs.ONLY_ECS}
+    if issubclass(kind, ProcessEvent):
+        wanted |= {ecs for _smith, ecs, _doc in docs.ADDED_TO_PROCESSES}
+    if not any(field.name == "result" for field in fields):
+        wanted.remove("event.outcome")
+    assert set(names(encoded(full(kind), "ecs"))) == wanted
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.event_name)
+def test_marks_of_what_was_cut(kind: type[HostEvent]) -> None:
+    """Each mark that the page lists is a NAME_truncated in smith, and is in hookline.truncated in ecs."""
+    marks = [name for _bit, name in cut_marks(kind)]
+    event = full(kind, flags=0xFFFF_FFFF)
+    smith = encoded(event, "smith")
+    assert [name.removesuffix("_truncated") for name in smith if name.endswith("_truncated")] == marks
+    assert encoded(event, "ecs")["hookline"].get("truncated", []) == marks
+
+
+def test_the_way_back_to_bytes() -> None:
+    """The Python code on the page gives back the bytes that a text was made from."""
+    code = docs.page().partition("    import re\n")[2].partition("\nArguments:")[0]
+    scope: dict[str, Any] = {}
+    exec("import re\n" + textwrap.dedent(code), scope)  # noqa: S102 - the page is ours
+    for raw in (
+        b"plain",
+        b"r\xe9sum\xc3\xa9\n",
+        b"\xff\xfe",
+        "\uefe9".encode(),
+        b"\xee\xbe",
+        bytes(range(256)),
+    ):
+        assert scope["to_bytes"](to_text(raw)) == raw

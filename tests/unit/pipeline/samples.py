@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Events as the decoder hands them on, and what goes with them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+
+from pipeline.batch import Batch, Needs
+from pipeline.encode import Encoder
+from pipeline.enrich.host import Host
+from pipeline.gap import Gap
+from probes.event import Chars, HostEvent, Ip, Opaque, ProcessEvent, Scalar
+from probes.process.execve import Execve
+from sinks.protocol import Batch as AnyBatch
+from sinks.protocol import Schema
+from tests.unit.probes import wire
+
+HOST = Host(hostname="box", local_ip="192.0.2.7", boot_id="b00t", machine_id="m", version="6.1.0")
+RUN = "0123456789abcdef"
+SECOND = 1_000_000_000
+
+_Event = TypeVar("_Event", bound=ProcessEvent)
+
+
+def made(event: type[_Event], **values: Any) -> _Event:
+    """An event with these values; every other is 0 or empty."""
+    blank: dict[str, Any] = {}
+    for name, mark in wire.marks(event).items():
+        match mark:
+            case Scalar():
+                blank[name] = 0
+            case Chars(size=size) | Opaque(size=size):
+                values[name] = values.get(name, b"").ljust(size, b"\0")
+            case Ip():
+                values[name] = values.get(name, b"").ljust(16, b"\0")
+            case _:
+                blank[name] = b""
+    return event(**{**blank, **values})
+
+
+def numbered(count: int, start: int = 0) -> list[HostEvent]:
+    """Executions whose pids count up."""
+    return [made(Execve, pid=pid, tgid=pid) for pid in range(start, start + count)]
+
+
+def pids(batch: AnyBatch) -> list[int]:
+    """The pids of `numbered` events, as a consumer reads them."""
+    return [int(json.loads(line)["pid"]) for line in batch.encoded("smith").splitlines()]
+
+
+ENRICHMENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "exe": st.binary(max_size=60),
+        "exe_md5": st.sampled_from(["d41d8cd98f00b204e9800998ecf8427e", "-1"]),
+        "exe_hash_status": st.sampled_from(["verified", "gone"]),
+        "user": st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+        "pid_tree": st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
+    },
+)
+
+
+@st.composite
+def process_events(draw: st.DrawFn) -> ProcessEvent:
+    """Any event of a probe, enriched or not."""
+    event, values = draw(wire.any_record())
+    return event(**values, **draw(ENRICHMENTS))
+
+
+NUMBERS = st.integers(0, (1 << 64) - 1)
+
+
+def gaps() -> st.SearchStrategy[Gap]:
+    """Any gap."""
+    causes = st.sampled_from(["kernel_ring", "unknown"])
+    numbers = {name: NUMBERS for name in ("sequence", "time_ns", "lost_kind", "lost_cpu", "first", "last", "cpu")}
+    return st.builds(Gap, flags=st.just(0), cause=causes, **numbers)
+
+
+def host_events() -> st.SearchStrategy[HostEvent]:
+    """Any event."""
+    return st.one_of(process_events(), gaps())
+
+
+@cache
+def encoder(host: Host = HOST) -> Encoder:
+    """The encoder of all kinds."""
+    encoder = Encoder((*wire.EVENTS, Gap), run_id=RUN)
+    encoder.set_host(host)
+    return encoder
+
+
+def lines(events: list[HostEvent], schema: Schema, *, host: Host = HOST, boot_offset: int = 0) -> list[bytes]:
+    """The encoded events, a line each without its end."""
+    encoded = encoder(host)(events, schema, boot_offset)
+    assert encoded.isascii()
+    assert encoded.endswith(b"\n") or not events
+    return encoded.split(b"\n")[:-1]
+
+
+def batch_of(*events: HostEvent) -> Batch:
+    """A batch as the stage before the sinks makes it, for any sink."""
+    batch = Batch(Needs(frozenset({"smith", "ecs"}), events=True), 0)
+    batch.add(list(events), encoder())
+    return batch
