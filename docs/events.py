@@ -13,7 +13,7 @@ from pipeline.encode.values import cut_marks
 from pipeline.gap import Gap
 from probes.event import Chars, HostEvent, Ip, ProcessEvent, Scalar
 from probes.layout import Field, event_fields
-from probes.probe import Probe
+from probes.probe import Hook, Probe
 from probes.registry import all_probes
 from probes.text import to_text
 
@@ -220,6 +220,11 @@ def _kind(event: type[HostEvent]) -> Iterator[str]:
     yield f"ecs: `event.category` {event.category}, `event.type` {event.action_type}.\n"
 
 
+def _at(hook: Hook) -> str:
+    helpers = _code(*(f"bpf_{helper}()" for helper in hook.helpers))
+    return _code(hook.at) + (f" with {helpers}" if hook.helpers else "")
+
+
 def _probe(probe: Probe) -> Iterator[str]:
     event = probe.event
     yield from _kind(event)
@@ -232,7 +237,7 @@ def _probe(probe: Probe) -> Iterator[str]:
     hooks = (
         (
             hook.sees,
-            _code(hook.at),
+            _at(hook),
             "the probe runs and does not see this" if hook.optional else "the probe does not run",
         )
         for hook in probe.hooks

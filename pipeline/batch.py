@@ -41,8 +41,8 @@ def count(events: Iterable[HostEvent]) -> dict[int, int]:
 class Batch:
     """Events as the sinks need them (`sinks.protocol.Batch`).
 
-    They are encoded as they come, while the processor has them at hand, and let go unless a sink looks at them: a
-    batch that waits for a slow sink holds its lines and little more.
+    They are encoded as they come, while the processor has them at hand, and let go unless a sink looks at them:
+    a batch that waits for a slow sink holds its lines and little more.
     """
 
     __slots__ = ("_lines", "_size", "boot_offset_ns", "counts", "events", "needs")
@@ -104,7 +104,7 @@ async def gather(
                         batch = Batch(needs(), boot_offset())
                         deadline = trio.current_time() + age_s
                     batch.add(some, encode)
-                    del some
+                    del some  # else they would stay until the next ones come
             if batch is not None and (ended or aged.cancelled_caught or len(batch) >= events):
                 await send.send(batch)
                 batch, deadline = None, math.inf

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterable
 
@@ -66,19 +67,19 @@ class Sequences:
 def decode_span(span: Span, decoder: Decoder, sequences: Sequences, ledger: Ledger) -> list[HostEvent]:
     """The events of one span, each gap before the event that shows it. Malformed records are counted."""
     data = span.data
-    words = memoryview(data).cast("I")
     decoders = decoder.by_kind
     expected_of = sequences.expected
+    prefix = PREFIX.unpack_from
     events: list[HostEvent] = []
     append = events.append
     for offset, size in span.records:
-        word = offset >> 2
-        kind = words[word + 1] if size >= PREFIX.size else 0
+        kind = 0
         try:
-            if words[word] != size:
+            length, kind = prefix(data, offset)
+            if length != size:
                 raise RecordError("a record says another length than the ring")
             event = decoders[kind](data, offset, size)
-        except KeyError:
+        except (KeyError, struct.error):
             ledger.unknown_records += 1
             continue
         except RecordError:
@@ -109,8 +110,9 @@ async def decode(
     async with receive, send:
         async for span in receive:
             events = decode_span(span, decoder, sequences, ledger)
-            ledger.decoded(count(events))
-            await send.send(events)
+            if events:
+                ledger.decoded(count(events))
+                await send.send(events)
         gaps: list[HostEvent] = list(
             sequences.final(final_counters(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         )

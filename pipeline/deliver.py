@@ -8,6 +8,7 @@ the pipeline wait, as the configuration says.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -41,6 +42,9 @@ class _Outlet:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     sink: Sink | None = None
     reopen: bool = False
+    unread: bool = False
+    """Its reader went away."""
+
     ended: trio.Event = field(default_factory=trio.Event)
 
 
@@ -53,6 +57,10 @@ class Delivery:
         self._outlets: dict[str, _Outlet] = {}
         self._nursery: trio.Nursery | None = None
         self._changing = trio.Lock()
+        """Held while a batch is offered and while outlets change."""
+        self._reloading = trio.Lock()
+        self._no_more_batches = False
+        self._deadline = math.inf
         self._needs = Needs(frozenset(), events=False)
         self._newer_batch = trio.Event()
         self.readers_gone = trio.Event()
@@ -83,8 +91,10 @@ class Delivery:
                     async with self._changing:
                         for outlet in self._outlets.values():
                             await self._offer(outlet, batch)
-            for outlet in self._outlets.values():
-                await outlet.send.aclose()
+            async with self._changing:
+                self._no_more_batches = True
+                for outlet in self._outlets.values():
+                    outlet.send.close()
 
     async def _offer(self, outlet: _Outlet, batch: Batch) -> None:
         self._ledger.offered(outlet.name, batch.counts)
@@ -105,6 +115,7 @@ class Delivery:
         send, receive = trio.open_memory_channel[Batch](config.queue_batches)
         outlet = _Outlet(name, config, send, receive)
         await self._nursery.start(self._serve, outlet)
+        outlet.scope.deadline = self._deadline
         self._outlets[name] = outlet
 
     async def _serve(
@@ -119,6 +130,9 @@ class Delivery:
                         await self._deliver(outlet, sink, batch)
         except* SinkClosed:
             log.info("the reader of a sink went away", sink=outlet.name)
+            outlet.unread = True
+            if all(each.unread for each in self._outlets.values()):
+                self.readers_gone.set()
         finally:
             outlet.sink = None
             self._give_up(outlet)
@@ -133,8 +147,6 @@ class Delivery:
                 break
             self._ledger.dropped_shutdown(outlet.name, batch.counts)
         outlet.receive.close()
-        if all(each is outlet or each.ended.is_set() for each in self._outlets.values()):
-            self.readers_gone.set()
 
     async def _deliver(self, outlet: _Outlet, sink: Sink, batch: Batch) -> None:
         settle = self._ledger.dropped_shutdown
@@ -171,41 +183,50 @@ class Delivery:
         Raises:
             SinkError: a sink cannot be opened; those named before it have changed.
         """
-        needs = _needs_of(sinks)
-        if not self._needs.cover(needs):
-            self._needs |= needs
-            await self._batches_for_new_needs()
-        async with self._changing:
-            for name in [name for name in self._outlets if name not in sinks]:
-                await self._stop(name, patience_s)
-            for name, config in sinks.items():
-                present = self._outlets.get(name)
-                if present is None:
+        async with self._reloading:
+            needs = _needs_of(sinks)
+            if not self._needs.cover(needs):
+                self._needs |= needs
+                await self._batches_for_new_needs()
+            # Before the lock, which a batch may hold that a blocked sink does not take.
+            for name, outlet in self._outlets.items():
+                if sinks.get(name) != outlet.config:
+                    outlet.scope.deadline = min(self._deadline, trio.current_time() + patience_s)
+            async with self._changing:
+                if not self._no_more_batches:
+                    await self._change(sinks)
+                    self._needs = needs
+
+    async def _change(self, sinks: Mapping[str, SinkConfig]) -> None:
+        for name in [name for name in self._outlets if name not in sinks]:
+            await self._stop(name)
+        for name, config in sinks.items():
+            present = self._outlets.get(name)
+            if present is None:
+                await self._start(name, config)
+            elif present.config == config:
+                present.reopen = True
+            else:
+                await self._stop(name)
+                try:
                     await self._start(name, config)
-                elif present.config == config:
-                    present.reopen = True
-                else:
-                    await self._stop(name, patience_s)
-                    try:
-                        await self._start(name, config)
-                    except SinkError:
-                        await self._start(name, present.config)
-                        raise
+                except SinkError:
+                    await self._start(name, present.config)
+                    raise
 
     async def _batches_for_new_needs(self) -> None:
         """Let those pass first that were made for the sinks as they are.
 
-        On a quiet host none comes, and none is under way; behind a sink that blocks some may still come, and count
-        as dropped.
+        On a quiet host none comes, and none is under way; behind a sink that blocks some may still come,
+        and count as dropped.
         """
         self._newer_batch = trio.Event()
         with trio.move_on_after(_LAST_OLD_BATCH_S):
             await self._newer_batch.wait()
 
-    async def _stop(self, name: str, patience_s: float) -> None:
+    async def _stop(self, name: str) -> None:
         outlet = self._outlets.pop(name)
-        await outlet.send.aclose()
-        outlet.scope.deadline = trio.current_time() + patience_s
+        outlet.send.close()
         await outlet.ended.wait()
 
     def needs(self) -> Needs:
@@ -214,8 +235,9 @@ class Delivery:
 
     def end_by(self, deadline: float) -> None:
         """Give up what is not delivered at `deadline` (trio's clock) and count it as dropped."""
+        self._deadline = deadline
         for outlet in self._outlets.values():
-            outlet.scope.deadline = deadline
+            outlet.scope.deadline = min(outlet.scope.deadline, deadline)
 
     def statistics(self) -> dict[str, Mapping[str, int]]:
         """By sink: its own figures, and the batches that wait for it."""

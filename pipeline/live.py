@@ -40,11 +40,11 @@ def update_ledger(ledger: Ledger, counters: Iterable[tuple[int, int, Counters]])
 class Live:
     """The running kernel as a source."""
 
-    def __init__(self, config: Config, loaded: Loaded, ledger: Ledger) -> None:
+    def __init__(self, config: Config, loaded: Loaded, ledger: Ledger, stop: trio.Event) -> None:
         self.config = config
         self._loaded = loaded
         self._ledger = ledger
-        self.stop = trio.Event()
+        self._stop = stop
 
     async def read(self, send: trio.MemorySendChannel[Span]) -> None:
         ring = Ring(self._loaded.ring_fd, self._loaded.ring_bytes)
@@ -54,7 +54,7 @@ class Live:
                 send,
                 span_bytes=self.config.collector.span_bytes,
                 poll_interval_s=self.config.collector.poll_interval_ms / 1000,
-                stop=self.stop,
+                stop=self._stop,
                 detach=self._detach,
             )
         finally:
@@ -71,7 +71,7 @@ class Live:
 
     async def keep_counters(self) -> None:
         """Look at the kernel's counters now and then, for the metrics."""
-        while not self.stop.is_set():
+        while not self._stop.is_set():
             update_ledger(self._ledger, all_counters(self._loaded))
             await trio.sleep(_COUNTERS_EVERY_S)
 

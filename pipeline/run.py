@@ -7,7 +7,7 @@ import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import structlog
@@ -21,6 +21,7 @@ from pipeline.live import Live, all_counters, update_ledger
 from pipeline.metrics import serve
 from pipeline.recording import Recorder, open_recording
 from pipeline.stages import Pipeline, new_ledger
+from probes.errors import LoadError
 from probes.kernel.loader import Loaded, Loading
 from probes.kernel.ring import Span
 from sinks.protocol import SinkError
@@ -49,25 +50,34 @@ async def collect(
         live=True,
     )
     settle_garbage()
-    with serve(config.metrics.listen, ledger, pipeline.statistics):
-        loaded = await trio.to_thread.run_sync(loading.wait)
-        with loaded, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            _report(loaded)
-            live = Live(config, loaded, ledger)
-            await trio.to_thread.run_sync(pipeline.tree.seed)
-            async with trio.open_nursery() as nursery:
-                beside = nursery.start_soon
-                beside(live.keep_counters)
-                beside(live.keep_filters)
-                beside(_keep_host, pipeline, host, config.enrich.host.refresh_s)
-                beside(_every, config.enrich.users.refresh_s, pipeline.users.refresh)
-                beside(_obey, signals, live, pipeline, reload)
-                beside(_stop_when_unread, pipeline, live)
-                if duration_s is not None:
-                    beside(_stop_after, live, duration_s)
-                beside(_end_sinks, pipeline, live, config.pipeline.shutdown_s)
-                await pipeline.run(live.read, live.final_counters)
-                nursery.cancel_scope.cancel()
+    stop = trio.Event()
+    hangups, reloads = trio.open_memory_channel[None](1)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        # Obeyed until the last descriptor is closed: a second signal kills nobody.
+        async with trio.open_nursery() as around:
+            around.start_soon(_obey, signals, stop, hangups)
+            with (
+                serve(config.metrics.listen, ledger, pipeline.statistics),
+                await trio.to_thread.run_sync(loading.wait) as loaded,
+            ):
+                _report(loaded)
+                live = Live(config, loaded, ledger, stop)
+                await trio.to_thread.run_sync(pipeline.tree.seed)
+                async with trio.open_nursery() as nursery:
+                    beside = nursery.start_soon
+                    beside(live.keep_counters)
+                    beside(live.keep_filters)
+                    beside(_keep_host, pipeline, host, config.enrich.host.refresh_s)
+                    beside(_every, config.enrich.users.refresh_s, pipeline.users.refresh)
+                    beside(_stop_when_unread, pipeline, stop)
+                    beside(_end_sinks, pipeline, stop, config.pipeline.shutdown_s)
+                    if reload is not None:
+                        beside(_reload_on, reloads, live, pipeline, reload)
+                    if duration_s is not None:
+                        beside(_stop_after, stop, duration_s)
+                    await pipeline.run(live.read, live.final_counters)
+                    nursery.cancel_scope.cancel()
+            around.cancel_scope.cancel()
     return ledger
 
 
@@ -75,23 +85,26 @@ async def record(config: Config, loading: Loading, path: Path, *, duration_s: fl
     """Write what the ring holds to `path` until a signal or `duration_s`; gives the source's ledger."""
     ledger = new_ledger()
     host = Host.current()
-    loaded = await trio.to_thread.run_sync(loading.wait)
-    with loaded, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        _report(loaded)
-        live = Live(config, loaded, ledger)
-        identity = run_id(host.boot_id, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-        with Recorder(path, run_id=identity, boot_offset_ns=boot_offset_ns(), host=host) as recorder:
-            spans_in, spans_out = trio.open_memory_channel[Span](config.pipeline.queue_batches)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(live.read, spans_in)
-                nursery.start_soon(_stop_on_signal, signals, live)
-                if duration_s is not None:
-                    nursery.start_soon(_stop_after, live, duration_s)
-                async for span in spans_out:
-                    recorder.write(span)
-                nursery.cancel_scope.cancel()
-            recorder.finish(all_counters(loaded))
-        live.final_counters()
+    stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as around:
+            around.start_soon(_obey, signals, stop, None)
+            with await trio.to_thread.run_sync(loading.wait) as loaded:
+                _report(loaded)
+                live = Live(config, loaded, ledger, stop)
+                identity = run_id(host.boot_id, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+                with Recorder(path, run_id=identity, boot_offset_ns=boot_offset_ns(), host=host) as recorder:
+                    spans_in, spans_out = trio.open_memory_channel[Span](config.pipeline.queue_batches)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(live.read, spans_in)
+                        if duration_s is not None:
+                            nursery.start_soon(_stop_after, stop, duration_s)
+                        async for span in spans_out:
+                            recorder.write(span)
+                        nursery.cancel_scope.cancel()
+                    recorder.finish(all_counters(loaded))
+                live.final_counters()
+            around.cancel_scope.cancel()
     return ledger
 
 
@@ -135,55 +148,58 @@ def settle_garbage() -> None:
 
 
 def _report(loaded: Loaded) -> None:
+    running = [probe.name for probe in loaded.reports if not probe.error]
+    if not running:
+        reasons = "; ".join(f"{probe.name}: {probe.error}" for probe in loaded.reports)
+        raise LoadError(f"no probe can run here ({reasons}): see `hookline doctor`")
     for probe in loaded.reports:
         if probe.error:
             log.warning("a probe does not run", probe=probe.name, reason=probe.error)
         for hook in probe.hooks:
             if hook.missing:
                 log.warning("a hook is missing", probe=probe.name, misses=hook.sees, reason=hook.missing)
-    running = [probe.name for probe in loaded.reports if not probe.error]
     log.info("collecting", probes=running)
 
 
 async def _obey(
-    signals: AsyncIterator[int], live: Live, pipeline: Pipeline, reload: Callable[[], Config] | None
+    signals: AsyncIterator[int], stop: trio.Event, hangups: trio.MemorySendChannel[None] | None
 ) -> None:
     async for number in signals:
         if number != signal.SIGHUP:
             log.info("stopping", signal=signal.Signals(number).name)
-            live.stop.set()
-        elif reload is not None:
-            await _reload(live, pipeline, reload)
+            stop.set()
+        elif hangups is not None:
+            # One that waits stands for all that came since.
+            with suppress(trio.WouldBlock):
+                hangups.send_nowait(None)
 
 
-async def _reload(live: Live, pipeline: Pipeline, reload: Callable[[], Config]) -> None:
-    try:
-        config = await trio.to_thread.run_sync(reload)
-        await pipeline.delivery.reload(config.sinks, patience_s=config.pipeline.shutdown_s)
-        await live.set_filters(config)
-    except (ConfigError, SinkError, OSError) as error:
-        log.error("the new configuration is refused, the old one stays", reason=str(error))
-    else:
-        log.info("the configuration was read again; filters and sinks are as it says")
+async def _reload_on(
+    reloads: trio.MemoryReceiveChannel[None], live: Live, pipeline: Pipeline, reload: Callable[[], Config]
+) -> None:
+    async for _ in reloads:
+        try:
+            config = await trio.to_thread.run_sync(reload)
+            await pipeline.delivery.reload(config.sinks, patience_s=config.pipeline.shutdown_s)
+            await live.set_filters(config)
+        except (ConfigError, SinkError, OSError) as error:
+            log.error("the new configuration is refused, the old one stays", reason=str(error))
+        else:
+            log.info("the configuration was read again; filters and sinks are as it says")
 
 
-async def _stop_after(live: Live, seconds: float) -> None:
+async def _stop_after(stop: trio.Event, seconds: float) -> None:
     await trio.sleep(seconds)
-    live.stop.set()
+    stop.set()
 
 
-async def _stop_on_signal(signals: AsyncIterator[int], live: Live) -> None:
-    async for _number in signals:
-        live.stop.set()
-
-
-async def _stop_when_unread(pipeline: Pipeline, live: Live) -> None:
+async def _stop_when_unread(pipeline: Pipeline, stop: trio.Event) -> None:
     await pipeline.delivery.readers_gone.wait()
-    live.stop.set()
+    stop.set()
 
 
-async def _end_sinks(pipeline: Pipeline, live: Live, seconds: float) -> None:
-    await live.stop.wait()
+async def _end_sinks(pipeline: Pipeline, stop: trio.Event, seconds: float) -> None:
+    await stop.wait()
     pipeline.delivery.end_by(trio.current_time() + seconds)
 
 

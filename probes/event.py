@@ -64,13 +64,13 @@ class Ip:
 class Tail:
     """Bytes after the fixed part, at most `limit`; their length stands in the body as NAME_length.
 
-    `form` says what they are: a "name"; a "cstring", which a NUL ends; an
-    "argv", of which a NUL ends each argument; or an "open_file": a path, or
+    `form` says what they are: a "name"; a "unix" socket's sun_path; an "argv",
+    of which a NUL ends each argument; or an "open_file": a path, or
     nothing of a socket or pipe, which NAME_mode and NAME_inode then tell.
     """
 
     limit: int
-    form: Literal["name", "cstring", "argv", "open_file"] = "name"
+    form: Literal["name", "unix", "argv", "open_file"] = "name"
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,12 +251,7 @@ def c_header(events: Iterable[type[ProcessEvent]]) -> str:
 def fingerprint(events: Iterable[type[ProcessEvent]]) -> str:
     """16 hex digits that change with anything that would make old records unreadable."""
     shape = [
-        (
-            each.event_name,
-            each.data_type,
-            layout(each).format(),
-            [(t.name, t.tail) for t in layout(each).tails],
-        )
-        for each in sorted(events, key=lambda event: event.data_type)
+        (event.event_name, event.data_type, layout(event).header, layout(event).body, layout(event).tails)
+        for event in sorted(events, key=lambda event: event.data_type)
     ]
     return hashlib.blake2b(repr(shape).encode(), digest_size=8).hexdigest()

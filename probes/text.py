@@ -70,6 +70,11 @@ def cstring_text(raw: bytes) -> str:
     return to_text(raw.partition(b"\0")[0])
 
 
+def unix_text(raw: bytes) -> str:
+    """A sun_path: a path up to a NUL, or an abstract name with "@" for its NULs, as in /proc/net/unix."""
+    return to_text(raw.replace(b"\0", b"@")) if raw.startswith(b"\0") else cstring_text(raw)
+
+
 def address_text(family: int, raw: bytes) -> str:
     """The address in `raw` (16 bytes, of v4 the first four); "" of another family."""
     if family == AF_INET:
@@ -81,13 +86,13 @@ def address_text(family: int, raw: bytes) -> str:
 
 def open_file_text(path: bytes, mode: int, inode: int) -> str:
     """`path`, or what readlink of /proc/PID/fd/N says of an open file without one; "" of a closed one."""
-    if path:
+    if path.startswith(b"/"):
         return to_text(path)
     if stat.S_ISSOCK(mode):
         return f"socket:[{inode}]"
     if stat.S_ISFIFO(mode):
         return f"pipe:[{inode}]"
-    return ""
+    return to_text(path)
 
 
 def printable(text: str) -> str:

@@ -40,9 +40,12 @@ def _command_line(argv: bytes) -> bytes:
     return quote(text) if text else b""
 
 
+def _arguments(argv: bytes) -> list[bytes]:
+    return argv.removesuffix(b"\0").split(b"\0") if argv else []
+
+
 def _args(argv: bytes) -> bytes:
-    arguments = argv.removesuffix(b"\0").split(b"\0") if argv else []
-    return b"[%s]" % b",".join([quote(to_text(each)) for each in arguments])
+    return b"[%s]" % b",".join([quote(to_text(each)) for each in _arguments(argv)])
 
 
 def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
@@ -63,6 +66,7 @@ def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
         **namespace(absent=b""),
         "known": _known,
         "args": _args,
+        "arguments": _arguments,
         "command_line": _command_line,
         "timestamp": timestamp,
         "cut": _cutter(event),
@@ -148,7 +152,7 @@ def _expressions(field: Field, name: str) -> list[tuple[str, str]]:
         parent = name.rpartition(".")[0]
         return [
             (name, f"args({value})"),
-            (f"{parent}.args_count", f"b'%d' % {value}.count(0)"),
+            (f"{parent}.args_count", f"b'%d' % len(arguments({value}))"),
             (f"{parent}.command_line", f"command_line({value})"),
         ]
     if field.boot_time:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from probes.event import Chars, HostEvent, Ip, ProcessEvent
 from probes.layout import Field, layout
-from probes.text import address_text, cstring_text, open_file_text, to_text
+from probes.text import address_text, cstring_text, open_file_text, to_text, unix_text
 
 _REMEMBERED = 16_384
 _LONGEST = 256
@@ -64,6 +64,7 @@ def namespace(absent: bytes) -> dict[str, Any]:
         "argv_text": argv_text,
         "names": _Quoted[bytes](to_text, absent),
         "cstrings": _Quoted[bytes](cstring_text, absent),
+        "unix_names": _Quoted[bytes](unix_text, absent),
         "texts": _Quoted[str](str, absent),
         "address": address,
         "open_file": open_file,
@@ -86,10 +87,11 @@ def text_expression(field: Field) -> str:
                 f"ascii_json({value}.replace(b'\\0', b' ').decode('ascii')).encode('ascii')"
                 f" if {value}.isascii() else quote(argv_text({value}))"
             )
-        case "cstring":
-            return f"cstrings[{value}]"
+        case "unix":
+            return f"unix_names[{value}]"
         case "open_file":
-            return f"(names[{value}] if {value} else open_file({value}, {value}_mode, {value}_inode))"
+            special = f"open_file({value}, {value}_mode, {value}_inode)"
+            return f"(names[{value}] if {value}[:1] == b'/' else {special})"
         case "name" if field.python_type is bytes:
             return f"names[{value}]"
         case "name" if field.unique:

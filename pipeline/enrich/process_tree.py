@@ -142,9 +142,7 @@ class ProcessTree:
             parent.has_children = True
             return
         self._add(
-            Process(
-                event.child_tgid, event.child_start_time, parent, event.comm, parent.exe, parent.exe_inode
-            )
+            Process(event.child_tgid, event.child_start_time, parent, event.comm, parent.exe, parent.exe_file)
         )
 
     def _exited(self, process: Process, _event: Exit) -> None:

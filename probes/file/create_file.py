@@ -65,7 +65,7 @@ PROBE = Probe(
     },
     enumerators=("IORING_OP_OPENAT", "IORING_OP_OPENAT2"),
     misses=(
-        "mknod(2), 32-bit system calls, files made by the kernel itself, io_uring opens into a fixed-file slot, "
-        "and a file whose descriptor another thread closes before the open has returned"
+        "mknod(2), 32-bit system calls, files made by the kernel itself, io_uring opens into a fixed-file "
+        "slot, and a file whose descriptor another thread closes before the open has returned"
     ),
 )

@@ -34,7 +34,7 @@ _PROGRAM_TYPES = {"tracepoint": 5, "raw_tracepoint": 17}
 
 
 _FLAGS = ("-Wno-everything", "-g0", "-Xclang", "-disable-llvm-passes")
-"""bcc optimises whatever clang gives it; to do so once and without debug information takes a third less time."""
+"""bcc optimises what clang gives it: doing so once, without debug information, takes a third less time."""
 
 
 @contextlib.contextmanager

@@ -185,7 +185,6 @@ static __always_inline void hl_fill_process(struct hl_header *header, struct tas
 
 	header->pid = pid_tgid;
 	header->tgid = pid_tgid >> 32;
-	header->ppid = READ(parent->tgid);
 	header->pgid = hl_pid_of_type(signal, HL_PIDTYPE_PGID);
 	header->sid = hl_pid_of_type(signal, HL_PIDTYPE_SID);
 	header->start_time = READ(leader->start_boottime);
@@ -206,7 +205,8 @@ static __always_inline void hl_fill_process(struct hl_header *header, struct tas
 
 static __always_inline bool hl_excluded(struct hl_settings *settings, struct hl_header *header)
 {
-	if (header->tgid == settings->own_tgid)
+	/* The collector, and its child that loaded this. */
+	if (settings->own_tgid && (header->tgid == settings->own_tgid || header->ppid == settings->own_tgid))
 		return true;
 	if (settings->exclude_uid && hl_excluded_uid.lookup(&header->uid))
 		return true;
@@ -240,6 +240,7 @@ static __always_inline struct hl_record *hl_begin(u32 kind, u32 slot, const u32 
 	struct hl_settings *settings = hl_get_settings();
 	u32 cpu = bpf_get_smp_processor_id();
 	struct hl_record *record = hl_records.lookup(&cpu);
+	struct task_struct *parent;
 	const struct cred *cred;
 
 	if (!record || !settings)
@@ -249,6 +250,8 @@ static __always_inline struct hl_record *hl_begin(u32 kind, u32 slot, const u32 
 	record->header.gid = READ(cred->gid);
 	record->header.euid = READ(cred->euid);
 	record->header.tgid = bpf_get_current_pid_tgid() >> 32;
+	parent = READ(task->real_parent);
+	record->header.ppid = READ(parent->tgid);
 	hl_fill_executable(&record->header.exe_file, task);
 	if (hl_excluded(settings, &record->header)) {
 		hl_count_filtered(slot);

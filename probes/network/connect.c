@@ -7,6 +7,9 @@
  */
 
 #define CONNECT_EINPROGRESS	115
+#define CONNECT_EINTR		4
+#define CONNECT_RESTART_FIRST	512	/* ERESTARTSYS; the kernel's own, its caller sees EINTR or nothing */
+#define CONNECT_RESTART_LAST	516	/* ERESTART_RESTARTBLOCK */
 #define CONNECT_UNIX_NAME_AT	2	/* of sun_path in sockaddr_un */
 
 struct connect_peer {
@@ -78,20 +81,12 @@ static __always_inline bool connect_is_loopback(const struct connect_peer *peer)
 	return !words[2] && words[3] == bpf_htonl(1);
 }
 
-/* Appends a sun_path of `size` bytes; an abstract name begins with '@', as in /proc/net/unix. */
 static __always_inline u32 connect_append_name(struct hl_record *record, const void *name, u32 size,
 					       bool user)
 {
-	u32 at = record->header.length;
-	u32 length;
-
 	if (size > HL_CONNECT_PATH_MAX)
 		size = HL_CONNECT_PATH_MAX;
-	length = user ? hl_append_user(record, name, size) : hl_append_kernel(record, name, size);
-	HIDE(at);
-	if (length && at <= HL_RECORD_SIZE && !record->bytes[at])
-		record->bytes[at] = '@';
-	return length;
+	return user ? hl_append_user(record, name, size) : hl_append_kernel(record, name, size);
 }
 
 static __always_inline u32 connect_append_path(struct hl_record *record, struct sock *sock,
@@ -176,6 +171,8 @@ int connect_report(void *ctx)
 	if (!record)
 		return 0;
 	result = record->passed[CONNECT_RESULT];
+	if (result <= -CONNECT_RESTART_FIRST && result >= -CONNECT_RESTART_LAST)
+		result = -CONNECT_EINTR;
 	asked = (const void *)record->passed[CONNECT_ASKED];
 	socket = connect_socket((struct file *)record->passed[CONNECT_FILE]);
 	if (!socket)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16
 from probes.probe import USER_REGISTERS, Hook, Probe, TailProgram
-from probes.text import address_text, printable, to_text
+from probes.text import address_text, printable, to_text, unix_text
 
 _TYPES = {2: "ipv4", 10: "ipv6", 1: "unix"}
 _TRANSPORTS = {0: "unix", 1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp", 262: "mptcp"}
@@ -46,13 +46,13 @@ class Connect(ProcessEvent, gc=False):
     address: Annotated[bytes, Ip("family"), Names("Remote address.", "dip", "destination.ip", "ip")]
     path: Annotated[
         bytes,
-        Tail(128, "cstring"),
+        Tail(128, "unix"),
         Names("Path of an AF_UNIX peer; an abstract name begins with @.", "path", "hookline.socket.path"),
     ]
 
     def summary(self) -> str:
         if self.family == AF_UNIX:
-            peer = to_text(self.path)
+            peer = unix_text(self.path)
         else:
             peer = f"{address_text(self.family, self.address)}:{self.port}"
         return printable(
@@ -101,5 +101,6 @@ PROBE = Probe(
     tails=(TailProgram("connect_report", "tracepoint"),),
     structs=_SOCKET_MEMBERS,
     enumerators=("IORING_OP_CONNECT",),
-    misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which need no connect(2)",
+    misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which need no "
+    "connect(2); a call that a signal interrupts is told with EINTR, and again if the kernel restarts it",
 )

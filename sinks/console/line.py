@@ -29,7 +29,8 @@ class LineWriter:
     def render(self, events: Iterable[EventView], boot_offset_ns: int, columns: int | None) -> bytes:
         """One line an event: local time, kind, summary; UTF-8 without control characters other than colour.
 
-        ``boot_offset_ns``: what to add to a time since boot; ``columns``: where lines are cut, in terminal cells; None: nowhere.
+        ``boot_offset_ns``: what to add to a time since boot. ``columns``: where lines are cut, in terminal
+        cells; None: nowhere.
         """
         lines: list[str] = []
         for event in events:

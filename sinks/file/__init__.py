@@ -12,7 +12,8 @@ __all__ = ["FileConfig", "open_sink"]
 
 
 def open_sink(config: FileConfig) -> AbstractAsyncContextManager[Sink]:
-    """Open the sink; entering raises SinkError. trio is imported here, not by those who read a configuration."""
+    """Open the sink; entering raises SinkError."""
+    # Here, so that who reads a configuration does not wait for trio.
     from sinks.file.sink import open_sink as opened
 
     return opened(config)

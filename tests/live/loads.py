@@ -15,9 +15,9 @@ from tests.live.conftest import Programs
 def flood(programs: Programs, folder: Path, *, executions: int, files: int, connections: int) -> None:
     """Executions, files and connections at the same time, to the end."""
     commands = (
-        ["spawn", str(executions), str(programs("nop")), "flood"],
-        ["churn", str(files), str(folder / "churned")],
-        ["connect", str(connections)],
+        ["spawn", str(executions), "0", str(programs("nop")), "flood"],
+        ["churn", str(files), "0", str(folder / "churned")],
+        ["connect", str(connections), "0"],
     )
     wait_all(
         [
@@ -28,12 +28,13 @@ def flood(programs: Programs, folder: Path, *, executions: int, files: int, conn
 
 
 @contextmanager
-def load(programs: Programs, folder: Path) -> Iterator[None]:
-    """Executions, files and connections as long as the context lasts."""
+def load(programs: Programs, folder: Path, *, pause_us: int = 1_000) -> Iterator[None]:
+    """Executions, files and connections as long as the context lasts: of each one, then a pause."""
+    pause = str(pause_us)
     commands = (
-        ["spawn", "0", str(programs("nop")), "load"],
-        ["churn", "0", str(folder / "loaded")],
-        ["connect", "0"],
+        ["spawn", "0", pause, str(programs("nop")), "load"],
+        ["churn", "0", pause, str(folder / "loaded")],
+        ["connect", "0", pause],
     )
     processes = [subprocess.Popen([programs(name), *arguments]) for name, *arguments in commands]
     try:

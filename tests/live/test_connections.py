@@ -49,7 +49,7 @@ def listener(family: int) -> Iterator[socket.socket]:
 
 def test_twenty_thousand_connections(programs: Programs, collector: Collector) -> None:
     """Of 20,000 loopback connections, v4 and v6, each is told once, with both of its ends."""
-    with subprocess.Popen([programs("connect"), "20000"], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([programs("connect"), "20000", "0"], stdout=subprocess.PIPE) as process:
         made, _ = process.communicate()
     expected = [line.split() for line in made.decode().splitlines()]
     assert (process.returncode, len(expected)) == (0, 20_000)

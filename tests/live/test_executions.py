@@ -31,7 +31,7 @@ def test_ten_thousand_executions(programs: Programs, tmp_path: Path) -> None:
     spawn, nop = programs("spawn"), programs("nop")
     with Collector(tmp_path) as collector:
         spawners = [
-            subprocess.Popen([spawn, str(EACH), nop, f"spawner {number}"]) for number in range(SPAWNERS)
+            subprocess.Popen([spawn, str(EACH), "0", nop, f"spawner {number}"]) for number in range(SPAWNERS)
         ]
         wait_all(spawners)
         outcome = collector.stop()

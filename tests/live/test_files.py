@@ -82,7 +82,7 @@ def test_how_a_file_is_named(collector: Collector, tmp_path: Path) -> None:
 def test_a_file_that_is_gone_at_once(programs: Programs, collector: Collector, tmp_path: Path) -> None:
     """A file that is removed right after is told each time it is created, by its path."""
     path = tmp_path / "short-lived"
-    with subprocess.Popen([programs("churn"), "1000", path]) as process:
+    with subprocess.Popen([programs("churn"), "1000", "0", path]) as process:
         assert process.wait() == 0
     told = created(collector, process.pid)
     assert Counter(event["file_path"] for event in told) == {str(path): 1000}

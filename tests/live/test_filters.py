@@ -41,7 +41,7 @@ def by_process(events: list[Event], pid: int) -> list[str]:
 
 def churn(program: Path, folder: Path, count: int = 100) -> int:
     """Have the program create files; gives its process id."""
-    with subprocess.Popen([program, str(count), folder / "churned"]) as process:
+    with subprocess.Popen([program, str(count), "0", folder / "churned"]) as process:
         assert process.wait() == 0
     return process.pid
 

@@ -19,7 +19,7 @@ def first_event(programs: Programs, folder: Path) -> tuple[float, float]:
     """Seconds from the start of the process to an execution in the file, and from SIGTERM to its end."""
     folder.mkdir()
     output = folder / "events.ndjson"
-    with subprocess.Popen([programs("spawn"), "0", programs("nop"), "tick"]) as spawner:
+    with subprocess.Popen([programs("spawn"), "0", "0", programs("nop"), "tick"]) as spawner:
         collector = Collector(folder, ready="")
         with collector:
             until(lambda: output.exists() and b'"data_type":"59"' in output.read_bytes()[:100_000], "an event")
@@ -53,11 +53,11 @@ def test_memory(programs: Programs, tmp_path: Path) -> None:
     with Collector(tmp_path) as collector:
         idle = resident_mib(collector.pid)
         spawners = [
-            subprocess.Popen([programs("spawn"), "2500", programs("nop"), f"{number}"]) for number in range(4)
+            subprocess.Popen([programs("spawn"), "2500", "0", programs("nop"), f"{number}"]) for number in range(4)
         ]
         files = subprocess.Popen([programs("create"), "20000", folder])
         wait_all([*spawners, files])
-        wait_all([subprocess.Popen([programs("connect"), "52000"], stdout=subprocess.DEVNULL)])
+        wait_all([subprocess.Popen([programs("connect"), "52000", "0"], stdout=subprocess.DEVNULL)])
         collector.sync()
         busy = resident_mib(collector.pid)
         children = Path(f"/proc/{collector.pid}/task/{collector.pid}/children").read_text().split()

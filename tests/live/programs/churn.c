@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* churn COUNT PATH: creates and removes PATH as often; COUNT 0: until killed. */
+/*
+ * churn COUNT PAUSE PATH: creates and removes PATH as often, with pauses of so many microseconds; COUNT 0: until
+ * killed.
+ */
 
 #include <fcntl.h>
 #include <signal.h>
@@ -9,14 +12,15 @@
 
 int main(int argc, char **argv)
 {
-	long count = argc == 3 ? atol(argv[1]) : -1;
+	long count = argc == 4 ? atol(argv[1]) : -1;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (long i = 0; !count || i < count; i++) {
-		int fd = open(argv[2], O_WRONLY | O_CREAT | O_EXCL, 0600);
+		int fd = open(argv[3], O_WRONLY | O_CREAT | O_EXCL, 0600);
 
-		if (fd < 0 || close(fd) || unlink(argv[2]))
+		if (fd < 0 || close(fd) || unlink(argv[3]))
 			return 1;
+		usleep(atol(argv[2]));
 	}
 	return count < 0;
 }

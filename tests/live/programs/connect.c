@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * connect COUNT: connects to loopback as often, v4 and v6 in turn, and tells of each connection
- * "family descriptor local-port remote-port". COUNT 0: until killed, and tells nothing.
+ * connect COUNT PAUSE: connects to loopback as often, v4 and v6 in turn, with pauses of so many microseconds, and
+ * tells of each connection "family descriptor local-port remote-port". COUNT 0: until killed, and tells nothing.
  */
 
 #include <arpa/inet.h>
@@ -53,15 +53,17 @@ int main(int argc, char **argv)
 {
 	struct end v4 = {.family = AF_INET, .size = sizeof(v4.v4)};
 	struct end v6 = {.family = AF_INET6, .size = sizeof(v6.v6)};
-	long count = argc == 2 ? atol(argv[1]) : -1;
+	long count = argc == 3 ? atol(argv[1]) : -1;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	v4.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	v6.v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	if (listen_on(&v4) || listen_on(&v6))
 		return 1;
-	for (long i = 0; !count || i < count; i++)
+	for (long i = 0; !count || i < count; i++) {
 		if (connect_to(i % 2 ? &v6 : &v4, count > 0))
 			return 1;
+		usleep(atol(argv[2]));
+	}
 	return count < 0 || fflush(stdout);
 }

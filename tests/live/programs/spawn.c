@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spawn COUNT PROGRAM TAG: runs "PROGRAM TAG NUMBER" one after another; COUNT 0: until killed. */
+/*
+ * spawn COUNT PAUSE PROGRAM TAG: runs "PROGRAM TAG NUMBER" one after another, with pauses of so many
+ * microseconds; COUNT 0: until killed.
+ */
 
 #include <signal.h>
 #include <stdio.h>
@@ -10,7 +13,7 @@
 
 int main(int argc, char **argv)
 {
-	long count = argc == 4 ? atol(argv[1]) : -1;
+	long count = argc == 5 ? atol(argv[1]) : -1;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (long i = 0; !count || i < count; i++) {
@@ -21,11 +24,12 @@ int main(int argc, char **argv)
 		snprintf(number, sizeof(number), "%ld", i);
 		child = fork();
 		if (child == 0) {
-			execv(argv[2], (char *[]){argv[2], argv[3], number, NULL});
+			execv(argv[3], (char *[]){argv[3], argv[4], number, NULL});
 			_exit(127);
 		}
 		if (child < 0 || waitpid(child, &status, 0) != child || status)
 			return 1;
+		usleep(atol(argv[2]));
 	}
 	return count < 0;
 }

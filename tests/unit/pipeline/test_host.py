@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is the same for every event of this host."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from pipeline.enrich.host import Host, run_id
+from probes.event import UNKNOWN
+
+
+def test_this_host() -> None:
+    """Name, kernel and boot are this machine's; the address is one, or told as unknown."""
+    host = Host.current()
+    assert host.hostname == socket.gethostname()
+    assert host.version == os.uname().release
+    assert host.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    assert host.local_ip == UNKNOWN or not ipaddress.ip_address(host.local_ip).is_unspecified
+
+
+def test_looking_again_finds_the_same() -> None:
+    """A host that did not change compares equal, so that nothing is made anew for it."""
+    assert Host.current() == Host.current()
+
+
+def test_runs_have_ids_of_their_own() -> None:
+    """A run's id is 16 hex digits; another boot or another start has another."""
+    ids = {run_id("boot", 1), run_id("boot", 2), run_id("other", 1)}
+    assert len(ids) == 3
+    assert all(len(bytes.fromhex(each)) == 8 for each in ids)
+    assert run_id("boot", 1) in ids

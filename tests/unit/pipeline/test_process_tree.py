@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who descends from whom, as the events tell it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes.event import ProcessEvent
+from probes.process.execve import Execve
+from probes.process.exit import Exit
+from probes.process.fork import Fork
+from tests.unit.pipeline.family import Life, new_tree, told
+from tests.unit.pipeline.samples import SECOND, made
+
+
+async def test_a_child_descends_from_its_parent() -> None:
+    """A fork makes the child known: its first event already has its ancestors."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    shell, forked = init.forks(10, 1)
+    executed = shell.executes(b"bash")
+    child, forked_again = shell.forks(11, 2)
+    lines = await told(tree, forked, executed, forked_again, child.ends())
+    assert lines == ["1(init)", "1(init)->10(bash)", "1(init)->10(bash)", "1(init)->10(bash)->11(bash)"]
+
+
+async def test_an_execution_renames() -> None:
+    """From its execution on a process has its new name, in the execution's own event too; a failure changes nothing."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    shell, forked = init.forks(10, 1)
+    lines = await told(tree, forked, shell.executes(b"ls"), shell.fails_to_execute(b"no"), shell.ends())
+    assert lines[1:] == ["1(init)->10(ls)"] * 3
+
+
+async def test_an_execution_renames_in_lines_of_descendants() -> None:
+    """A process that had children when it executed has its new name in their lines and their children's."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    shell, forked = init.forks(10, 1)
+    child, forked_child = shell.forks(11, 2)
+    grandchild, forked_grandchild = child.forks(12, 3)
+    events = [forked, forked_child, forked_grandchild, grandchild.executes(b"cat"), child.ends()]
+    assert (await told(tree, *events))[3:] == ["1(init)->10(init)->11(init)->12(cat)", "1(init)->10(init)->11(init)"]
+    lines = await told(tree, shell.executes(b"zsh"), grandchild.ends())
+    assert lines == ["1(init)->10(zsh)", "1(init)->10(zsh)->11(init)->12(cat)"]
+
+
+async def test_ancestors_that_ended_are_still_named() -> None:
+    """A parent that ended before its child stays the child's parent."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    shell, forked = init.forks(10, 1)
+    child, forked_child = shell.forks(11, 2)
+    await told(tree, forked, shell.executes(b"bash"), forked_child, shell.ends())
+    child.parent = init  # what the kernel says from now on
+    line = (await told(tree, child.executes(b"daemon")))[0]
+    assert line == "1(init)->10(bash)->11(daemon)"
+
+
+async def test_an_unknown_process_and_its_unknown_parent() -> None:
+    """Of a process whose fork was not seen, its own event says who it is and who its parent is, a name aside."""
+    tree = new_tree()
+    child = Life(20, 5, Life(19, 4), comm=b"late")
+    assert await told(tree, child.ends()) == ["19(?)->20(late)"]
+    assert tree.statistics()["unknown"] == 1
+
+
+@pytest.mark.parametrize(
+    ("depth", "line"), [(1, "...->4(d)"), (2, "...->3(c)->4(d)"), (3, "...->2(b)->3(c)->4(d)"), (4, None), (9, None)]
+)
+async def test_long_lines_are_cut(depth: int, line: str | None) -> None:
+    """Beyond the depth the oldest ancestors are an ellipsis; what fits has none."""
+    tree, lives = new_tree(depth=depth), [Life(1, 0, comm=b"a")]
+    events: list[ProcessEvent] = [lives[0].executes(b"a")]
+    for pid, name in ((2, b"b"), (3, b"c"), (4, b"d")):
+        child, forked = lives[-1].forks(pid, pid)
+        lives.append(child)
+        events += [forked, child.executes(name)]
+    lines = await told(tree, *events)
+    assert lines[-1] == (line or "1(a)->2(b)->3(c)->4(d)")
+
+
+async def test_a_reused_pid_is_another_process() -> None:
+    """A pid's second life has neither the first one's parent, name nor executable; nor have children left to it."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    first, forked = init.forks(10, 1)
+    orphan, forked_orphan = first.forks(11, 2)
+    await told(tree, forked, first.executes(b"evil"), forked_orphan, first.ends())
+    other, forked_other = init.forks(12, 3)
+    second, forked_second = other.forks(10, 4)
+    event = second.ends()
+    assert (await told(tree, forked_other, forked_second, event))[-1] == "1(init)->12(init)->10(init)"
+    assert not event.exe
+    assert await told(tree, orphan.ends()) == ["1(init)->10(evil)->11(init)"]
+
+
+async def test_a_reused_pid_whose_fork_was_lost() -> None:
+    """A second life that is only known from its own event is another process all the same."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    first, forked = init.forks(10, 1)
+    await told(tree, forked, first.executes(b"evil"))
+    other = Life(12, 3, init, comm=b"other")
+    second = Life(10, 4, other, comm=b"good", file=bytes(40))
+    event = second.ends()
+    lines = await told(tree, event)
+    assert lines == ["12(?)->10(good)"] or lines == ["1(init)->12(?)->10(good)"]
+    assert not event.exe
+
+
+async def test_a_pid_reused_within_a_clock_tick() -> None:
+    """Two lives that began within one tick of /proc's clock are two, where both are known to the nanosecond."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    first, forked = init.forks(10, 1)
+    await told(tree, forked, first.executes(b"evil"), first.ends())
+    start = first.start_ns + 1000
+    fork = made(Fork, tgid=1, pid=1, start_time=init.start_ns, child_tgid=10, child_start_time=start, comm=b"init")
+    event = made(Exit, tgid=10, pid=10, ppid=1, start_time=start, parent_start_time=init.start_ns, comm=b"init")
+    assert (await told(tree, fork, event))[1] == "1(init)->10(init)"
+    assert not event.exe
+
+
+async def test_executables() -> None:
+    """The path of the last execution is told of a process and inherited by its children; a failure changes nothing."""
+    tree, init = new_tree(), Life(1, 0)
+    shell, forked = init.forks(10, 1)
+    executed = shell.executes(b"bash")
+    failed = shell.fails_to_execute(b"none")
+    child, child_forked = shell.forks(11, 2)
+    ended = child.ends()
+    await told(tree, forked, executed, failed, child_forked, ended)
+    assert [event.exe for event in (executed, failed, child_forked, ended)] == [b"/bin/bash"] * 4
+
+
+async def test_an_execution_that_was_not_seen() -> None:
+    """Where the record's executable is not the last one told, no path is better than a wrong one."""
+    tree, shell = new_tree(), Life(10, 1, Life(1, 0))
+    await told(tree, shell.executes(b"bash"))
+    shell.file = bytes(39) + b"!"
+    event = shell.ends()
+    await told(tree, event)
+    assert event.exe == b""
+
+
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["fork", "execute", "fail", "end"]), st.integers(0, 9), st.integers(2, 7)),
+    max_size=60,
+)
+
+
+@given(ACTIONS, st.integers(1, 6), st.integers(1, 20))
+async def test_any_history(actions: list[tuple[str, int, int]], depth: int, size: int) -> None:
+    """Whatever processes fork, execute, end and reuse each other's pids, every event has its true line."""
+    tree, init = new_tree(depth=depth), Life(1, 0, comm=b"init")
+    alive, events, expected = {1: init}, [], []
+    for clock, (action, who, pid) in enumerate(actions, 1):
+        life = list(alive.values())[who % len(alive)]
+        event: ProcessEvent
+        match action:
+            case "fork" if pid not in alive:
+                alive[pid], event = life.forks(pid, clock)
+            case "execute":
+                event = life.executes(b"p%d" % clock)
+            case "end" if life is not init:
+                event = life.ends()
+                del alive[life.pid]
+            case _:
+                event = life.fails_to_execute(b"x")
+        events.append(event)
+        expected.append(life.line(depth))
+    lines: list[str] = []
+    for start in range(0, len(events), size):
+        lines += await told(tree, *events[start : start + size])
+    assert lines == expected
+
+
+async def test_memory_is_bounded() -> None:
+    """200,000 short-lived processes leave no more behind than the bound, and the living one keeps its line."""
+    tree = new_tree(depth=8, max_processes=4096)
+    init = Life(1, 0, comm=b"init")
+    server, forked = init.forks(2, 1)
+    await told(tree, forked, server.executes(b"server"))
+    fork = made(Fork, tgid=2, pid=2, ppid=1, start_time=server.start_ns, comm=b"server")
+    execve, end = made(Execve, exe_path=b"/bin/job", comm=b"job"), made(Exit, comm=b"job")
+    blocks = []
+    for number in range(200_000):
+        pid, start = 10 + number % 30_000, 2 * SECOND + number * 20_000_000
+        fork.child_tgid = fork.child_pid = pid
+        fork.child_start_time = start
+        for event in (execve, end):
+            event.tgid = event.pid = pid
+            event.start_time, event.ppid, event.parent_start_time = start, 2, server.start_ns
+        await tree.enrich([fork, execve, end])
+        assert end.pid_tree == f"1(init)->2(server)->{pid}(job)"
+        assert tree.statistics()["entries"] <= 4096
+        if number % 50_000 == 49_999:
+            blocks.append(sys.getallocatedblocks())
+    assert max(blocks) - blocks[0] < 5_000
+    assert fork.pid_tree == "1(init)->2(server)"
+
+
+async def test_a_chain_of_short_lived_parents_is_bounded() -> None:
+    """A process that flees from pid to pid does not keep all its former lives in memory."""
+    tree = new_tree(depth=4, max_processes=1024)
+    life, blocks = Life(1, 0, comm=b"worm"), []
+    for number in range(1, 40_000):
+        child, forked = life.forks(2 + number % 30_000, number)
+        await told(tree, forked, life.ends())
+        child.parent = Life(life.pid, life.start)
+        life = child
+        if number % 10_000 == 9_999:
+            blocks.append(sys.getallocatedblocks())
+    assert tree.statistics()["entries"] <= 1024
+    assert max(blocks) - blocks[0] < 5_000
+    assert (await told(tree, life.ends()))[0].startswith("...->")
