@@ -41,8 +41,8 @@ def count(events: Iterable[HostEvent]) -> dict[int, int]:
 class Batch:
     """Events as the sinks need them (`sinks.protocol.Batch`).
 
-    They are encoded as they come, while the processor has them at hand, and let go unless a sink looks at them:
-    a batch that waits for a slow sink holds its lines and little more.
+    They are encoded as they come, while the processor has them at hand, and let go unless a sink looks at
+    them: a batch that waits for a slow sink holds its lines and little more.
     """
 
     __slots__ = ("_lines", "_size", "boot_offset_ns", "counts", "events", "needs")

@@ -37,8 +37,8 @@ _TIMEOUT = Digest(UNKNOWN, "timeout")
 
 _RETRY_S = 1.0
 
-_LASTING = frozenset({"verified", "too_big", "not_regular"})
-"""What stays true of a file. That it was gone or denied is true of one process and one moment."""
+_LASTING = frozenset({"verified", "too_big"})
+"""What stays true of a file. That it was gone, denied or replaced is true of one process and one moment."""
 
 
 def _paths(event: ProcessEvent) -> Iterator[bytes]:

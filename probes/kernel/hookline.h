@@ -58,6 +58,7 @@ struct hl_record {
 
 	/* From here on nothing is sent. */
 	struct dentry *dentry;
+	struct dentry *root;	/* of the mount */
 	struct mount *mount;
 	u64 passed[4];	/* from a hook to the program that it calls */
 	u32 silent;	/* bytes sent since this CPU last woke the reader */
@@ -383,12 +384,18 @@ static __always_inline u32 hl_chop(struct hl_record *record, u32 length)
 	return length - 1;
 }
 
+static __always_inline void hl_walk_mount(struct hl_record *record, struct mount *mount)
+{
+	record->mount = mount;
+	record->root = READ(mount->mnt.mnt_root);
+}
+
 static __always_inline void hl_walk_from(struct hl_record *record, struct path *path)
 {
 	struct vfsmount *mnt = READ(path->mnt);
 
 	record->dentry = READ(path->dentry);
-	record->mount = (struct mount *)((void *)mnt - offsetof(struct mount, mnt));
+	hl_walk_mount(record, (struct mount *)((void *)mnt - offsetof(struct mount, mnt)));
 	record->position = HL_PATH_SIZE;
 	record->walking = true;
 }
@@ -430,20 +437,25 @@ static __always_inline enum hl_walk hl_walk(struct hl_record *record)
 #pragma clang loop unroll(disable)
 	for (int step = 0; step < HL_PATH_STEPS; step++) {
 		struct dentry *dentry = record->dentry;
-		struct dentry *parent = READ(dentry->d_parent);
+		struct dentry *parent;
 
 		if (!dentry)
 			return HL_WALK_CUT;
-		if (dentry == parent) {
+		/* A bind mount's root lies deep in its file system: the mount tells, not the dentry. */
+		if (dentry == record->root) {
 			struct mount *mount = record->mount;
 			struct mount *up = READ(mount->mnt_parent);
 
 			if (up == mount || !up)
 				return HL_WALK_DONE;
 			record->dentry = READ(mount->mnt_mountpoint);
-			record->mount = up;
+			hl_walk_mount(record, up);
 			continue;
 		}
+		parent = READ(dentry->d_parent);
+		/* Moved out of the mount, or of no mount at all. */
+		if (parent == dentry)
+			return HL_WALK_DONE;
 		if (!hl_prepend(record, dentry, true))
 			return HL_WALK_CUT;
 		record->dentry = parent;

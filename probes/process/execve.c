@@ -214,7 +214,7 @@ int execve_failed(struct hl_sys_exit *ctx)
 	hl_body(record, execve)->result = ctx->result;
 	length = hl_append_string(record, (char *)filename, HL_EXECVE_FILENAME_MAX, bpf_probe_read_user_str);
 	hl_body(record, execve)->filename_length = hl_chop(record, length);
-	if (!length)
+	if (!length || length == HL_EXECVE_FILENAME_MAX)
 		record->header.flags |= HL_EXECVE_FILENAME_CUT;
 	hl_tails.call(ctx, HL_TAIL_EXECVE_FAILED_PATHS);
 	return 0;

@@ -13,6 +13,7 @@
 int main(int argc, char **argv)
 {
 	long count = argc == 4 ? atol(argv[1]) : -1;
+	useconds_t pause = argc == 4 ? atol(argv[2]) : 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (long i = 0; !count || i < count; i++) {
@@ -20,7 +21,8 @@ int main(int argc, char **argv)
 
 		if (fd < 0 || close(fd) || unlink(argv[3]))
 			return 1;
-		usleep(atol(argv[2]));
+		if (pause)
+			usleep(pause);
 	}
 	return count < 0;
 }

@@ -54,6 +54,7 @@ int main(int argc, char **argv)
 	struct end v4 = {.family = AF_INET, .size = sizeof(v4.v4)};
 	struct end v6 = {.family = AF_INET6, .size = sizeof(v6.v6)};
 	long count = argc == 3 ? atol(argv[1]) : -1;
+	useconds_t pause = argc == 3 ? atol(argv[2]) : 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	v4.v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -63,7 +64,8 @@ int main(int argc, char **argv)
 	for (long i = 0; !count || i < count; i++) {
 		if (connect_to(i % 2 ? &v6 : &v4, count > 0))
 			return 1;
-		usleep(atol(argv[2]));
+		if (pause)
+			usleep(pause);
 	}
 	return count < 0 || fflush(stdout);
 }

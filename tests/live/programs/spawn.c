@@ -14,6 +14,7 @@
 int main(int argc, char **argv)
 {
 	long count = argc == 5 ? atol(argv[1]) : -1;
+	useconds_t pause = argc == 5 ? atol(argv[2]) : 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (long i = 0; !count || i < count; i++) {
@@ -29,7 +30,8 @@ int main(int argc, char **argv)
 		}
 		if (child < 0 || waitpid(child, &status, 0) != child || status)
 			return 1;
-		usleep(atol(argv[2]));
+		if (pause)
+			usleep(pause);
 	}
 	return count < 0;
 }

@@ -176,7 +176,9 @@ async def test_no_reader_is_left(autojump_clock: trio.testing.MockClock) -> None
         await running.delivery.readers_gone.wait()
 
 
-async def test_a_sink_that_cannot_be_opened_is_an_error_before_the_start(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_sink_that_cannot_be_opened_is_an_error_before_the_start(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """A sink that cannot be opened fails the start, and leaves no other open."""
     shop = Shop(refused={9})
     delivery = Delivery(shop.open_sink, new_ledger())

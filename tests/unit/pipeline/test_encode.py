@@ -45,7 +45,9 @@ def test_one_line_an_event(schema: Schema, events: list[HostEvent], offset: int)
 
 HOSTILE = st.one_of(
     st.binary(max_size=80),
-    st.sampled_from([b'a"\\\n\r\x17\x1e\x00b\xff\xee\xbe\x80', b"%d%s%%%n", b"\xc3\x28\xed\xa0\x80", b"/" * 4000]),
+    st.sampled_from(
+        [b'a"\\\n\r\x17\x1e\x00b\xff\xee\xbe\x80', b"%d%s%%%n", b"\xc3\x28\xed\xa0\x80", b"/" * 4000]
+    ),
 )
 
 
@@ -57,15 +59,22 @@ def test_hostile_bytes_come_back(schema: Schema, exe: bytes, name: bytes, cwd: b
     event.exe = exe
     told = json.loads(lines([event], schema)[0])
     if schema == "smith":
-        found = [told[key] if value else "" for key, value in zip(("exe", "filename", "run_path"), (exe, name, cwd))]
+        found = [
+            told[key] if value else ""
+            for key, value in zip(("exe", "filename", "run_path"), (exe, name, cwd))
+        ]
     else:
         process, ours = told["process"], told["hookline"].get("process", {})
-        found = [process.get("executable", ""), ours.get("filename", ""), process.get("working_directory", "")]
+        found = [
+            process.get("executable", ""),
+            ours.get("filename", ""),
+            process.get("working_directory", ""),
+        ]
     assert list(map(to_bytes, found)) == [exe, name, cwd]
 
 
 @schemas
-@pytest.mark.parametrize("name", ["100%", "%s%d%n", "50%%", 'a"b\'c\\', "grüße\n", "{0}", "b'x'"])
+@pytest.mark.parametrize("name", ["100%", "%s%d%n", "50%%", "a\"b'c\\", "grüße\n", "{0}", "b'x'"])
 def test_hostnames_are_only_text(schema: Schema, name: str) -> None:
     """A host's name may look like a template, a quote or code: it arrives as it is."""
     host = Host(hostname=name, local_ip="192.0.2.7", boot_id="b", machine_id=name)
@@ -95,7 +104,9 @@ def test_what_was_cut_is_named(schema: Schema, event: type[Any]) -> None:
     for bits in range(1 << len(names)):
         told = json.loads(lines([made(event, flags=bits)], schema)[0])
         if schema == "smith":
-            cut = [key.removesuffix("_truncated") for key, value in told.items() if key.endswith("_truncated")]
+            cut = [
+                key.removesuffix("_truncated") for key, value in told.items() if key.endswith("_truncated")
+            ]
         else:
             cut = told["hookline"].get("truncated", [])
         assert cut == [name for at, name in enumerate(names) if bits >> at & 1]

@@ -55,7 +55,13 @@ def test_no_nulls_no_empty_objects(event: HostEvent) -> None:
 def test_what_is_unknown_is_not_there() -> None:
     """Nothing stands where nothing is known: no "-1", no empty text."""
     found = dict(leaves(told(made(Execve))))
-    for name in ("user.name", "process.executable", "process.hash.md5", "process.start", "process.working_directory"):
+    for name in (
+        "user.name",
+        "process.executable",
+        "process.hash.md5",
+        "process.start",
+        "process.working_directory",
+    ):
         assert name not in found
     assert not {"-1", ""} & {value for value in found.values() if isinstance(value, str)}
 

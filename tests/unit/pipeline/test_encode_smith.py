@@ -54,7 +54,17 @@ def test_the_seeds_names(event: type[ProcessEvent]) -> None:
 def test_unknown_is_minus_one() -> None:
     """What is not known, or is not there, is "-1"."""
     event = told(made(Execve))
-    for key in ("exe", "exe_md5", "user", "pid_tree", "tty_name", "stdin", "LD_PRELOAD", "SSH_CONNECTION", "run_path"):
+    for key in (
+        "exe",
+        "exe_md5",
+        "user",
+        "pid_tree",
+        "tty_name",
+        "stdin",
+        "LD_PRELOAD",
+        "SSH_CONNECTION",
+        "run_path",
+    ):
         assert event[key] == "-1", key
     connect = told(made(Connect, family=socket.AF_UNIX, path=b"/run/s"))
     assert (connect["dip"], connect["sip"], connect["path"]) == ("-1", "-1", "/run/s")
@@ -84,31 +94,34 @@ def test_an_execution() -> None:
     )
     event.exe, event.user, event.exe_md5 = b"/opt/growfiles", "root", "01272152d4901fd3c2efacab5c0e38e5"
     event.pid_tree = "1(systemd)->35861(growfiles)"
-    assert told(event, boot_offset=1_579_575_424 * SECOND).items() >= {
-        "uid": "0",
-        "data_type": "59",
-        "exe": "/opt/growfiles",
-        "run_path": "/opt/ltp",
-        "argv": "growfiles -W gf26 ",
-        "pid": "35861",
-        "ppid": "35711",
-        "comm": "growfiles",
-        "nodename": "test",
-        "stdin": "/dev/pts/1",
-        "stdout": "pipe:[77]",
-        "sessionid": "-1",
-        "tty_name": "pts1",
-        "SSH_CONNECTION": "192.0.2.1 61726 192.0.2.2 22",
-        "user": "root",
-        "pid_tree": "1(systemd)->35861(growfiles)",
-        "time": "1579575429143",
-        "local_ip": "192.0.2.7",
-        "hostname": "box",
-        "exe_md5": "01272152d4901fd3c2efacab5c0e38e5",
-        "res": "0",
-        "event_id": f"{RUN}-59-1-9",
-        "entity_id": "b00t-35861-0",
-    }.items()
+    assert (
+        told(event, boot_offset=1_579_575_424 * SECOND).items()
+        >= {
+            "uid": "0",
+            "data_type": "59",
+            "exe": "/opt/growfiles",
+            "run_path": "/opt/ltp",
+            "argv": "growfiles -W gf26 ",
+            "pid": "35861",
+            "ppid": "35711",
+            "comm": "growfiles",
+            "nodename": "test",
+            "stdin": "/dev/pts/1",
+            "stdout": "pipe:[77]",
+            "sessionid": "-1",
+            "tty_name": "pts1",
+            "SSH_CONNECTION": "192.0.2.1 61726 192.0.2.2 22",
+            "user": "root",
+            "pid_tree": "1(systemd)->35861(growfiles)",
+            "time": "1579575429143",
+            "local_ip": "192.0.2.7",
+            "hostname": "box",
+            "exe_md5": "01272152d4901fd3c2efacab5c0e38e5",
+            "res": "0",
+            "event_id": f"{RUN}-59-1-9",
+            "entity_id": "b00t-35861-0",
+        }.items()
+    )
 
 
 def test_connections() -> None:
@@ -123,7 +136,7 @@ def test_connections() -> None:
 
 def test_argv_keeps_hostile_bytes() -> None:
     """Arguments are joined by spaces; what is not UTF-8 in them is still there."""
-    argv = b"sh\0-c\0\xff\n\"\0"
+    argv = b'sh\0-c\0\xff\n"\0'
     assert told(made(Execve, argv=argv))["argv"] == to_text(argv.replace(b"\0", b" "))
 
 

@@ -38,7 +38,9 @@ def run(numbers: Iterable[Number], emitted: Iterable[Number] = ()) -> tuple[Ledg
 def gaps(events: Iterable[HostEvent]) -> list[tuple[int, int, int, int]]:
     """(kind, cpu, first, last) of every gap."""
     return [
-        (event.lost_kind, event.lost_cpu, event.first, event.last) for event in events if isinstance(event, Gap)
+        (event.lost_kind, event.lost_cpu, event.first, event.last)
+        for event in events
+        if isinstance(event, Gap)
     ]
 
 

@@ -182,7 +182,14 @@ def test_the_report_is_json() -> None:
 def test_lines_for_people() -> None:
     """A kind that occurred has a line with its figures, one that did not has none; the verdict comes last."""
     first, last = closed().lines()
-    for part in ("execve: emitted 10", "file 7", "console 4 (dropped 3)", "ring 2", "malformed 1", "filtered 4"):
+    for part in (
+        "execve: emitted 10",
+        "file 7",
+        "console 4 (dropped 3)",
+        "ring 2",
+        "malformed 1",
+        "filtered 4",
+    ):
         assert part in first
     assert last == "ledger closed"
 

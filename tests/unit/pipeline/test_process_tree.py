@@ -42,7 +42,10 @@ async def test_an_execution_renames_in_lines_of_descendants() -> None:
     child, forked_child = shell.forks(11, 2)
     grandchild, forked_grandchild = child.forks(12, 3)
     events = [forked, forked_child, forked_grandchild, grandchild.executes(b"cat"), child.ends()]
-    assert (await told(tree, *events))[3:] == ["1(init)->10(init)->11(init)->12(cat)", "1(init)->10(init)->11(init)"]
+    assert (await told(tree, *events))[3:] == [
+        "1(init)->10(init)->11(init)->12(cat)",
+        "1(init)->10(init)->11(init)",
+    ]
     lines = await told(tree, shell.executes(b"zsh"), grandchild.ends())
     assert lines == ["1(init)->10(zsh)", "1(init)->10(zsh)->11(init)->12(cat)"]
 
@@ -67,7 +70,8 @@ async def test_an_unknown_process_and_its_unknown_parent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "line"), [(1, "...->4(d)"), (2, "...->3(c)->4(d)"), (3, "...->2(b)->3(c)->4(d)"), (4, None), (9, None)]
+    ("depth", "line"),
+    [(1, "...->4(d)"), (2, "...->3(c)->4(d)"), (3, "...->2(b)->3(c)->4(d)"), (4, None), (9, None)],
 )
 async def test_long_lines_are_cut(depth: int, line: str | None) -> None:
     """Beyond the depth the oldest ancestors are an ellipsis; what fits has none."""
@@ -114,8 +118,12 @@ async def test_a_pid_reused_within_a_clock_tick() -> None:
     first, forked = init.forks(10, 1)
     await told(tree, forked, first.executes(b"evil"), first.ends())
     start = first.start_ns + 1000
-    fork = made(Fork, tgid=1, pid=1, start_time=init.start_ns, child_tgid=10, child_start_time=start, comm=b"init")
-    event = made(Exit, tgid=10, pid=10, ppid=1, start_time=start, parent_start_time=init.start_ns, comm=b"init")
+    fork = made(
+        Fork, tgid=1, pid=1, start_time=init.start_ns, child_tgid=10, child_start_time=start, comm=b"init"
+    )
+    event = made(
+        Exit, tgid=10, pid=10, ppid=1, start_time=start, parent_start_time=init.start_ns, comm=b"init"
+    )
     assert (await told(tree, fork, event))[1] == "1(init)->10(init)"
     assert not event.exe
 

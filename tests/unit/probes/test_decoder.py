@@ -78,9 +78,7 @@ def test_a_lying_length_shifts_no_field(
     for name in data.draw(st.sets(st.sampled_from(tails), min_size=1)):
         lie = data.draw(st.one_of(st.integers(0, 90), st.integers(0, 0xFFFF_FFFF)))
         struct.pack_into("<I", raw, wire.member(event, f"{name}_length")[0], lie)
-    lengths = [
-        struct.unpack_from("<I", raw, wire.member(event, f"{name}_length")[0])[0] for name in tails
-    ]
+    lengths = [struct.unpack_from("<I", raw, wire.member(event, f"{name}_length")[0])[0] for name in tails]
     if wire.fixed_size(event) + sum(lengths) != len(raw):
         with pytest.raises(RecordError, match="do not add up"):
             decode(event, bytes(raw))
@@ -116,7 +114,9 @@ STRINGS = st.lists(st.binary(max_size=12).map(lambda raw: raw.replace(b"\0", b""
 
 
 @given(STRINGS, STRINGS, st.binary(max_size=20).map(lambda raw: raw.replace(b"\0", b"")))
-def test_variables_are_found_by_their_whole_name(before: list[bytes], after: list[bytes], value: bytes) -> None:
+def test_variables_are_found_by_their_whole_name(
+    before: list[bytes], after: list[bytes], value: bytes
+) -> None:
     """A variable is the first string that begins with its name and "="; other strings are no obstacle."""
     decoys = [b"XSSH_CONNECTION=no", b"SSH_CONNECTIONS=no", b"SSH_CONNECTION", b"ssh_connection=no"]
     strings = [*decoys, *before, b"SSH_CONNECTION=" + value, *after, b"SSH_CONNECTION=later"]

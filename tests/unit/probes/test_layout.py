@@ -21,7 +21,11 @@ def check_against_ctypes(event: type[ProcessEvent]) -> None:
     places = {member.name: member.offset for member in (*shape.header, *shape.body)}
     assert places == {name: wire.member(event, name)[0] for name in places}
     assert set(places) == {
-        *(name for name, mark in wire.marks(event).items() if not isinstance(mark, wire.Tail | wire.Variable)),
+        *(
+            name
+            for name, mark in wire.marks(event).items()
+            if not isinstance(mark, wire.Tail | wire.Variable)
+        ),
         *(f"{name}_length" for name in wire.tail_names(event)),
     }
     assert shape.size == wire.fixed_size(event)
@@ -96,7 +100,19 @@ def test_a_fingerprint_is_of_the_declaration() -> None:
         declare(("a", named(u32)), ("b", named(u16)), ("c", named(u16)), ("t", tail())),
         declare(("b", named(u32)), ("a", named(u32)), ("t", tail())),
     ],
-    ids=["number", "name", "environment", "sign", "width", "gone", "tail", "limit", "tail name", "split", "swapped"],
+    ids=[
+        "number",
+        "name",
+        "environment",
+        "sign",
+        "width",
+        "gone",
+        "tail",
+        "limit",
+        "tail name",
+        "split",
+        "swapped",
+    ],
 )
 def test_any_change_on_the_wire_changes_the_fingerprint(changed: type[ProcessEvent]) -> None:
     """An old record that the new declaration would read otherwise has another fingerprint."""

@@ -13,7 +13,7 @@ import threading
 import pytest
 import trio
 
-from sinks.console import open_sink
+from sinks.console.sink import open_sink
 from sinks.protocol import SinkClosed
 from tests.unit.sinks.doubles import batch, console_config, until
 

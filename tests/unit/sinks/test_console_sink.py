@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from sinks.console import open_sink
+from sinks.console.sink import open_sink
 from sinks.protocol import SinkError, SinkUnavailable
 from tests.unit.sinks.doubles import Batch, Event, batch, console_config
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sinks.file import open_sink
+from sinks.file.sink import open_sink
 from sinks.protocol import SinkError, SinkUnavailable
 from tests.unit.sinks.doubles import (
     batch,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from sinks.file import open_sink
+from sinks.file.sink import open_sink
 from tests.unit.sinks.doubles import (
     batch,
     everything,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from sinks.file import open_sink
+from sinks.file.sink import open_sink
 from tests.unit.sinks.doubles import (
     batch,
     content,
@@ -118,7 +118,7 @@ def whole_and_torn(path: Path) -> tuple[list[int], int]:
 PROGRAM = """
     import sys, trio
     from pathlib import Path
-    from sinks.file import open_sink
+    from sinks.file.sink import open_sink
     from tests.unit.sinks.doubles import batch, file_config
 
     async def main(path, first):

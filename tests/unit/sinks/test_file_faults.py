@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
-from sinks.file import open_sink
+from sinks.file.sink import open_sink
 from sinks.protocol import SinkUnavailable
 from tests.unit.sinks.doubles import (
     Batch,
@@ -121,7 +121,7 @@ def test_limit_on_file_size(tmp_path: Path) -> None:
     path = tmp_path / "events.ndjson"
     program = f"""
         import resource, trio
-        from sinks.file import open_sink
+        from sinks.file.sink import open_sink
         from sinks.protocol import SinkUnavailable
         from tests.unit.sinks.doubles import batch, file_config
         from pathlib import Path

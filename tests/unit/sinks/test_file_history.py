@@ -16,7 +16,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinks.file import open_sink
+from sinks.file.sink import open_sink
 from sinks.protocol import SinkUnavailable
 from tests.unit.sinks.doubles import batch, everything, file_config
 

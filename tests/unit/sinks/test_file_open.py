@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from sinks.file import FileConfig, open_sink
+from sinks.file import FileConfig
+from sinks.file.sink import open_sink
 from sinks.protocol import SinkError
 from tests.unit.sinks.doubles import batch, everything, file_config
 

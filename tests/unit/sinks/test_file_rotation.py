@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from trio.testing import wait_all_tasks_blocked
 
-from sinks.file import open_sink
+from sinks.file.sink import open_sink
 from tests.unit.sinks.doubles import (
     NOON,
     Batch,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sinks.file import open_sink
+from sinks.file.sink import open_sink
 from sinks.file.shelf import Shelf
 from tests.unit.sinks.doubles import (
     Clock,

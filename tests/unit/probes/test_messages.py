@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the loader child hands over, through a real pair of sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from threading import Thread
+
+import pytest
+
+from probes.errors import LoadError
+from probes.kernel.messages import MAPS, Answer, HookReport, ProbeReport, receive, send
+
+REPORT = ProbeReport("execve", (HookReport("tracepoint:a", "sees ä\n", "no"),), log="line\nline")
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The collector's and the child's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def files() -> Iterator[list[int]]:
+    """450 descriptors, more than two messages hold: each of a file whose offset is its number."""
+    fds = [os.memfd_create("a map") for _ in range(450)]
+    for number, fd in enumerate(fds):
+        os.lseek(fd, number, os.SEEK_SET)
+    yield fds
+    for fd in fds:
+        os.close(fd)
+
+
+def answer_for(files: list[int]) -> Answer:
+    programs = ("execve_succeeded", "exit_process")
+    return Answer((REPORT,), programs, links=len(files) - len(MAPS) - len(programs))
+
+
+def numbers_of(fds: list[int]) -> list[int]:
+    """The numbers of received descriptors, which are closed."""
+    numbers = []
+    for fd in fds:
+        assert not os.get_inheritable(fd)
+        numbers.append(os.lseek(fd, 0, os.SEEK_CUR))
+        os.close(fd)
+    return numbers
+
+
+@pytest.mark.parametrize("count", [len(MAPS) + 2, 200, 201, 400, 450])
+def test_descriptors_arrive_in_order(
+    ends: tuple[socket.socket, socket.socket], files: list[int], count: int
+) -> None:
+    """Every descriptor arrives, in order, closed to children, however many messages they take."""
+    ours, theirs = ends
+    answer = answer_for(files[:count])
+    sender = Thread(target=send, args=(theirs, answer, files[:count]))
+    sender.start()
+    received, fds = receive(ours)
+    sender.join()
+    assert received == answer
+    assert numbers_of(fds) == list(range(count))
+
+
+def test_an_error_comes_without_descriptors(ends: tuple[socket.socket, socket.socket]) -> None:
+    """An answer that is an error is read without waiting for descriptors."""
+    ours, theirs = ends
+    answer = Answer((), error="the probes do not compile", log="x\n" * 50_000)
+    sender = Thread(target=send, args=(theirs, answer, []))
+    sender.start()
+    assert receive(ours) == (answer, [])
+    sender.join()
+
+
+def test_a_child_that_dies_at_once(ends: tuple[socket.socket, socket.socket]) -> None:
+    """A child that ends without an answer is an error that says so."""
+    ours, theirs = ends
+    theirs.close()
+    with pytest.raises(LoadError, match="ended without an answer"):
+        receive(ours)
+
+
+def test_a_child_that_dies_in_its_answer(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Half an answer is no answer."""
+    ours, theirs = ends
+    theirs.sendall(b'{"probes":')
+    theirs.close()
+    with pytest.raises(LoadError, match="ended without an answer"):
+        receive(ours)
+
+
+def test_a_child_that_dies_between_descriptors(
+    ends: tuple[socket.socket, socket.socket], files: list[int]
+) -> None:
+    """An answer that lacks descriptors is an error, and those that came do not stay open."""
+    ours, theirs = ends
+    before = len(os.listdir("/proc/self/fd"))
+    send(theirs, answer_for(files), files[:210])
+    theirs.close()
+    with pytest.raises(LoadError, match="before it had handed over every descriptor"):
+        receive(ours)
+    assert len(os.listdir("/proc/self/fd")) == before - 1
