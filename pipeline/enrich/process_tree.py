@@ -75,11 +75,13 @@ class ProcessTree:
             process = known(event.tgid)
             if process is None or process.start != event.start_time:
                 process = self._meet(event, process)
-            if (learn := learn_from(type(event))) is not None:
-                learn(process, event)
-            if process.exe_file != event.exe_file and event.exe_file != NO_FILE:
+            kind = type(event)
+            # An execution tells the executable; before anything else it must be known, for a child inherits it.
+            if kind is not Execve and process.exe_file != event.exe_file and event.exe_file != NO_FILE:
                 process.exe = self._exe_of(event.tgid, event.exe_file)
                 process.exe_file = event.exe_file
+            if (learn := learn_from(kind)) is not None:
+                learn(process, event)
             event.exe = process.exe
             event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
 
@@ -137,7 +139,7 @@ class ProcessTree:
 
     def _forked(self, parent: Process, event: Fork) -> None:
         present = self._processes.get(event.child_tgid)
-        if present is not None and present.start // _TICK_NS == event.child_start_time // _TICK_NS:
+        if present is not None and present.start == event.child_start_time // _TICK_NS * _TICK_NS:
             present.start, present.parent, present.epoch = event.child_start_time, parent, -1
             parent.has_children = True
             return
