@@ -9,10 +9,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-import structlog
+# structlog loads rich where it can, for tracebacks that nobody sees here: 3 MB in every collector.
+_rich = sys.modules.pop("rich", None)
+sys.modules["rich"] = None  # type: ignore[assignment] # how importlib is told that there is none
+import structlog  # noqa: E402 # see above
 
-from pipeline.settings import Log
-from probes.text import printable
+del sys.modules["rich"]
+if _rich is not None:
+    sys.modules["rich"] = _rich
+
+from pipeline.settings import Log  # noqa: E402 # see above
+from probes.text import printable  # noqa: E402 # see above
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger

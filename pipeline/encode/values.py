@@ -12,7 +12,7 @@ from probes.event import Chars, HostEvent, Ip, ProcessEvent
 from probes.layout import Field, layout
 from probes.text import address_text, cstring_text, open_file_text, to_text, unix_text
 
-_REMEMBERED = 16_384
+_REMEMBERED = 4096
 _LONGEST = 256
 """Characters; what an attacker can make long is not remembered."""
 

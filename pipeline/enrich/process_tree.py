@@ -25,6 +25,10 @@ _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 """/proc tells start times in these."""
 
 
+_ENDED_SHARE = 16
+"""One of so many places in the table is for processes that have ended."""
+
+
 class Process(msgspec.Struct, gc=False):
     """One life of one pid. References lead to parents alone, so that no cycle arises."""
 
@@ -46,6 +50,7 @@ class Process(msgspec.Struct, gc=False):
 
     epoch: int = -1
     has_children: bool = False
+    has_ended: bool = False
 
 
 class ProcessTree:
@@ -84,6 +89,8 @@ class ProcessTree:
                 learn(process, event)
             event.exe = process.exe
             event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
+            if kind is Exit:
+                process.line, process.epoch = "", -1
 
     def _meet(self, event: ProcessEvent, present: Process | None) -> Process:
         """The process of `event`, which the table does not hold, or holds as /proc told it."""
@@ -148,9 +155,12 @@ class ProcessTree:
         )
 
     def _exited(self, process: Process, _event: Exit) -> None:
+        if process.has_ended:
+            return
+        process.has_ended = True
         self._ended.append(process)
-        # Half of the table for the dead: a fork storm must not push out the living.
-        while len(self._ended) > self._max // 2:
+        # A fork storm must neither fill the memory nor push out the living.
+        while len(self._ended) > self._max // _ENDED_SHARE:
             self._forget()
 
     def _forget(self) -> None:
@@ -159,8 +169,9 @@ class ProcessTree:
         process = self._ended.popleft() if self._ended else next(iter(self._processes.values()))
         if self._processes.get(process.tgid) is process:
             del self._processes[process.tgid]
-        # Else descendants would keep the whole line of the dead in memory.
-        process.parent = None
+        # Descendants hold on to the dead: without a short cut to the living, to all their line.
+        while process.parent is not None and process.parent.has_ended:
+            process.parent = process.parent.parent
 
     def _line(self, process: Process) -> str:
         parent = process.parent

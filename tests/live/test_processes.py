@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -157,43 +156,6 @@ def test_threads_come_and_go(programs: Programs, collector: Collector) -> None:
         assert process.wait() == 0
     told = of_process(collector, process.pid)
     assert (len(told["59"]), len(told["60"]), len(told["801"])) == (1, 1, 0)
-
-
-def test_where_descriptors_lead(programs: Programs, collector: Collector, tmp_path: Path) -> None:
-    """stdin and stdout are told as paths, as pipe:[inode] and socket:[inode], and as "-1" where closed."""
-    nop = programs("nop")
-    ours, theirs = socket.socketpair()
-    reading, writing = os.pipe()
-    master, terminal = os.openpty()
-    opened = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    null = os.open(os.devnull, os.O_RDWR)
-    cases = {
-        "file": (opened, str(tmp_path / "file")),
-        "null": (null, "/dev/null"),
-        "pipe": (writing, f"pipe:[{os.fstat(writing).st_ino}]"),
-        "socket": (theirs.fileno(), f"socket:[{os.fstat(theirs.fileno()).st_ino}]"),
-        "terminal": (terminal, os.ttyname(terminal)),
-    }
-    try:
-        for name, (number, _) in cases.items():
-            run(nop, f"stdin-{name}", stdin=number)
-        for name, (number, _) in cases.items():
-            with subprocess.Popen([nop, f"stdout-{name}"], stdout=number) as process:
-                process.wait()
-        run("sh", "-c", 'exec "$0" closed <&- >&-', nop)
-        run("setsid", "--ctty", nop, "controlled", stdin=terminal)
-        name = os.ttyname(terminal)
-    finally:
-        for number in (reading, writing, master, terminal, opened, null):
-            os.close(number)
-        ours.close()
-        theirs.close()
-    for case, (_, expected) in cases.items():
-        assert execution(collector, f"stdin-{case}")["stdin"] == expected
-        assert execution(collector, f"stdout-{case}")["stdout"] == expected
-    closed = execution(collector, "closed")
-    assert (closed["stdin"], closed["stdout"], closed["tty_name"]) == ("-1", "-1", "-1")
-    assert execution(collector, "controlled")["tty_name"] == name.removeprefix("/dev/").replace("/", "")
 
 
 def test_the_name_of_a_thread_is_told(collector: Collector) -> None:

@@ -124,7 +124,7 @@ def configs(*names: str, **settings: Any) -> dict[str, SinkConfig]:
 async def delivering(
     shop: Shop, sinks: Mapping[str, SinkConfig], *, capacity: float = math.inf
 ) -> AsyncIterator[Running]:
-    """A delivery; leaving the block ends the batches, waits for the sinks, and checks that the ledger closes."""
+    """A delivery; leaving the block ends the batches and waits for the sinks; then the ledger must close."""
     ledger = new_ledger()
     delivery = Delivery(shop.open_sink, ledger)
     send, receive = trio.open_memory_channel[Batch](capacity)

@@ -77,9 +77,8 @@ NUMBERS = st.integers(0, (1 << 64) - 1)
 def gaps() -> st.SearchStrategy[Gap]:
     """Any gap."""
     causes = st.sampled_from(["kernel_ring", "unknown"])
-    numbers = {
-        name: NUMBERS for name in ("sequence", "time_ns", "lost_kind", "lost_cpu", "first", "last", "cpu")
-    }
+    names = ("sequence", "time_ns", "lost_kind", "lost_cpu", "first", "last", "cpu")
+    numbers = dict.fromkeys(names, NUMBERS)
     return st.builds(Gap, flags=st.just(0), cause=causes, **numbers)
 
 

@@ -57,7 +57,7 @@ async def test_by_number(autojump_clock: trio.testing.MockClock) -> None:
 
 
 async def test_by_age(autojump_clock: trio.testing.MockClock) -> None:
-    """Fewer events go on when the oldest of them has waited its time, and the clock starts anew after that."""
+    """Fewer events go on when the oldest of them has waited its time; then the clock starts anew."""
     async with gathering(events=100, age_s=0.5) as (send, receive):
         await trio.sleep(10)
         await send.send(numbered(1))

@@ -56,7 +56,7 @@ def records_of(made: list[tuple[type[ProcessEvent], dict[str, Any]]]) -> list[by
 def values_of(events: list[HostEvent]) -> list[Any]:
     return [
         (type(event), {name: getattr(event, name) for name in wire.marks(type(event))}) for event in events
-    ]  # type: ignore[arg-type]
+    ]
 
 
 def on_few_cpus(made: tuple[type[ProcessEvent], dict[str, Any]]) -> tuple[type[ProcessEvent], dict[str, Any]]:
@@ -110,7 +110,7 @@ def mangle(record: bytes, how: tuple[str, int]) -> bytes:
 def test_a_bad_record_shifts_no_other(
     made: list[tuple[type[ProcessEvent], dict[str, Any]]], bad: list[tuple[int, tuple[str, int]]]
 ) -> None:
-    """A record that is cut, too long, of no kind or with lying lengths is counted; its neighbours come out whole."""
+    """A record that is cut, too long, of no kind or lies is counted; its neighbours come out whole."""
     records: list[tuple[bytes, bool]] = [(record, True) for record in records_of(made)]
     victim = wire.record(Execve, {"argv": b"a\0b\0", "filename": b"/bin/a", "sequence": 1})
     for place, how in bad:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import trio
 import trio.testing
@@ -43,14 +45,14 @@ async def test_what_waits_is_delivered_at_the_end(autojump_clock: trio.testing.M
 
 
 async def test_an_unavailable_sink_is_tried_again_ever_later(autojump_clock: trio.testing.MockClock) -> None:
-    """A batch that was not taken is offered again, with pauses that grow up to a limit; nothing overtakes it."""
+    """A batch that was not taken is offered again, after pauses that grow to a limit; none overtakes it."""
     shop = Shop()
     async with delivering(shop, configs("a")) as running:
         shop.sink().troubles = [SinkUnavailable("No space left on device") for _ in range(12)]
         await running.offer(2, 2)
     assert shop.taken() == numbers(4)
     tries = shop.sink().tries[:13]
-    pauses = [later - earlier for earlier, later in zip(tries, tries[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
     assert 0 < pauses[0] <= 0.5
     assert max(pauses) <= 10
     assert pauses[-1] > 4 * pauses[0]
@@ -112,7 +114,7 @@ async def test_a_retrying_sink_delays_no_other(autojump_clock: trio.testing.Mock
 
 
 async def test_a_deadline_ends_a_dead_sink(autojump_clock: trio.testing.MockClock) -> None:
-    """What is not delivered at the deadline is counted as dropped, in the sink's hands or queued; others have it all."""
+    """What a sink has not delivered at the deadline is counted as dropped; the others have it all."""
     shop = Shop(prepare=lambda sink: sink.gate.set() if sink.config.name == "well" else None)
     async with delivering(shop, configs("dead", "well", queue_batches=2)) as running:
         for _ in range(5):
@@ -126,7 +128,7 @@ async def test_a_deadline_ends_a_dead_sink(autojump_clock: trio.testing.MockCloc
 
 
 async def test_a_deadline_ends_a_blocking_sink(autojump_clock: trio.testing.MockClock) -> None:
-    """A batch that waits before a dead sink's full queue is counted as dropped at the deadline, and the stage ends."""
+    """Batches that wait before a dead sink's full queue are counted as dropped at the deadline."""
     shop = Shop(prepare=stubborn)
     async with delivering(shop, configs("dead", queue_batches=2, when_full="block")) as running:
         await running.offer(1, 1, 1, 1, 1)

@@ -61,7 +61,7 @@ def test_hostile_bytes_come_back(schema: Schema, exe: bytes, name: bytes, cwd: b
     if schema == "smith":
         found = [
             told[key] if value else ""
-            for key, value in zip(("exe", "filename", "run_path"), (exe, name, cwd))
+            for key, value in {"exe": exe, "filename": name, "run_path": cwd}.items()
         ]
     else:
         process, ours = told["process"], told["hookline"].get("process", {})
@@ -104,9 +104,7 @@ def test_what_was_cut_is_named(schema: Schema, event: type[Any]) -> None:
     for bits in range(1 << len(names)):
         told = json.loads(lines([made(event, flags=bits)], schema)[0])
         if schema == "smith":
-            cut = [
-                key.removesuffix("_truncated") for key, value in told.items() if key.endswith("_truncated")
-            ]
+            cut = [key.removesuffix("_truncated") for key in told if key.endswith("_truncated")]
         else:
             cut = told["hookline"].get("truncated", [])
         assert cut == [name for at, name in enumerate(names) if bits >> at & 1]

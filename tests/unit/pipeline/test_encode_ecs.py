@@ -90,8 +90,8 @@ def test_types(event: HostEvent) -> None:
 @pytest.mark.parametrize("event", [*wire.EVENTS, Gap])
 def test_every_document_can_be_routed(event: type[Any]) -> None:
     """Each event says when it was, what it is, where it goes, and an id that is its own."""
-    common = {"flags": 0, "cpu": 3, "sequence": 5, "time_ns": SECOND}
-    extra = {"lost_kind": 59, "lost_cpu": 0, "first": 1, "last": 2, "cause": "kernel_ring"}
+    common: dict[str, Any] = {"flags": 0, "cpu": 3, "sequence": 5, "time_ns": SECOND}
+    extra: dict[str, Any] = {"lost_kind": 59, "lost_cpu": 0, "first": 1, "last": 2, "cause": "kernel_ring"}
     made_up = Gap(**common, **extra) if event is Gap else made(event, **common)
     document = told(made_up, boot_offset=1_700_000_000 * SECOND)
     assert document["@timestamp"] == "2023-11-14T22:13:21.000000000Z"
@@ -146,15 +146,25 @@ def test_outcomes(event: HostEvent, outcome: str) -> None:
 
 def test_connections() -> None:
     """Ends, family and transport stand where ECS has them; numbers without a name are told as text."""
-    event = told(made(Connect, family=2, protocol=6, address=bytes([127, 0, 0, 1]), port=443, source_port=9))
+    event = told(
+        made(
+            Connect,
+            family=2,
+            protocol=6,
+            address=bytes([127, 0, 0, 1]),
+            port=443,
+            source=bytes([192, 0, 2, 1]),
+            source_port=9,
+        )
+    )
     assert event["destination"] == {"ip": "127.0.0.1", "port": 443}
-    assert event["source"] == {"ip": "0.0.0.0", "port": 9}
+    assert event["source"] == {"ip": "192.0.2.1", "port": 9}
     assert event["network"] == {"type": "ipv4", "transport": "tcp"}
     assert told(made(Connect, family=99, protocol=250))["network"] == {"type": "99", "transport": "250"}
 
 
 def test_a_fork_is_about_the_child() -> None:
-    """The document's process is the child; who forked is its parent, with the id that the parent's own events have."""
+    """The document's process is the child; who forked is its parent, with the id that its own events have."""
     document = told(
         made(Fork, pid=9, tgid=8, start_time=7, child_pid=21, child_tgid=20, child_start_time=19, comm=b"sh")
     )

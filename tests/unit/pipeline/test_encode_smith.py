@@ -20,12 +20,38 @@ from probes.process.fork import Fork
 from probes.text import to_text
 from tests.unit.pipeline.samples import RUN, SECOND, host_events, lines, made
 
-COMMON = set(
-    "uid data_type exe pid ppid pgid tgid sid comm nodename sessionid user time local_ip hostname exe_md5".split()
-)
+COMMON = {
+    "uid",
+    "data_type",
+    "exe",
+    "pid",
+    "ppid",
+    "pgid",
+    "tgid",
+    "sid",
+    "comm",
+    "nodename",
+    "sessionid",
+} | {
+    "user",
+    "time",
+    "local_ip",
+    "hostname",
+    "exe_md5",
+}
 KEYS: dict[type[ProcessEvent], set[str]] = {
-    Execve: set("run_path argv stdin stdout pid_tree tty_name SSH_CONNECTION LD_PRELOAD res".split()),
-    Connect: set("sa_family fd dport dip sip sport res".split()),
+    Execve: {
+        "run_path",
+        "argv",
+        "stdin",
+        "stdout",
+        "pid_tree",
+        "tty_name",
+        "SSH_CONNECTION",
+        "LD_PRELOAD",
+        "res",
+    },
+    Connect: {"sa_family", "fd", "dport", "dip", "sip", "sport", "res"},
     CreateFile: {"file_path"},
     Exit: {"exit_code"},
     Fork: {"start_time", "cmdline"},

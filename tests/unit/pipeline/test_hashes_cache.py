@@ -110,7 +110,7 @@ async def told_after(
 
 
 async def test_a_slow_file_times_out(path: Path, slow: Path, mock_clock: trio.testing.MockClock) -> None:
-    """An event waits for its file no longer than the limit; the status says so, and known files do not suffer."""
+    """An event waits for its file no longer than the limit, and says so; known files do not suffer."""
     hashes = new_hashes(wait_s=WAIT_S)
     assert await told(hashes, run_of(path)) == [verified(path)]
     found = await told_after(mock_clock, WAIT_S, hashes, run_of(slow), run_of(path))
@@ -122,7 +122,7 @@ async def test_a_slow_file_times_out(path: Path, slow: Path, mock_clock: trio.te
 async def test_a_blocked_worker_blocks_no_known_file(
     path: Path, slow: Path, mock_clock: trio.testing.MockClock
 ) -> None:
-    """While every worker is held by a file, new files time out, known ones are told at once, and workers stay few."""
+    """While every worker is held by a file, new files time out and known ones are told at once."""
     hashes = new_hashes(wait_s=WAIT_S, workers=1)
     assert await told(hashes, run_of(path)) == [verified(path)]
     await told_after(mock_clock, WAIT_S, hashes, run_of(slow))

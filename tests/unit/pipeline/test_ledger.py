@@ -43,7 +43,7 @@ def test_an_empty_ledger_is_closed() -> None:
 
 
 def test_it_closes_when_all_is_counted() -> None:
-    """Delivered, dropped by a queue, at the end, by the ring, or malformed: all of it accounts for an event."""
+    """Delivered, dropped by a queue, at the end or by the ring, malformed: each accounts for an event."""
     ledger = closed()
     assert ledger.is_closed()
     assert ledger.kinds[59].unaccounted() == 0

@@ -105,7 +105,7 @@ async def test_another_life_of_a_seeded_pid(child: subprocess.Popen[bytes]) -> N
 
 
 async def test_a_fork_that_the_seed_saw_first(child: subprocess.Popen[bytes]) -> None:
-    """A process that forked between attaching and seeding is told twice, by /proc and by its event, and is one."""
+    """A process that began between attaching and seeding is told by /proc and by an event, and is one."""
     tree = new_tree(ask_proc=True)
     tree.seed()
     entries, pid, own = tree.statistics()["entries"], child.pid, os.getpid()

@@ -14,13 +14,13 @@ from probes.event import UNKNOWN
 from probes.process.exit import Exit
 from tests.unit.pipeline.samples import made
 
-PASSWD = "root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000:Alice,,,:/home/alice:/bin/sh\n"
+LINES = "root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000:Alice,,,:/home/alice:/bin/sh\n"
 
 
 @pytest.fixture
 def passwd(tmp_path: Path) -> Path:
     path = tmp_path / "passwd"
-    path.write_text(PASSWD, encoding="utf-8")
+    path.write_text(LINES, encoding="utf-8")
     return path
 
 
@@ -41,7 +41,7 @@ async def test_names(passwd: Path) -> None:
 async def test_a_change_is_picked_up(passwd: Path) -> None:
     """A user who is added is known after the next look, in place or by a new file."""
     users = Users(passwd)
-    passwd.write_text(f"{PASSWD}bob:x:1001:1001::/:/bin/sh\n", encoding="utf-8")
+    passwd.write_text(f"{LINES}bob:x:1001:1001::/:/bin/sh\n", encoding="utf-8")
     assert await name_of(users, 1001) == UNKNOWN
     users.refresh()
     assert await name_of(users, 1001) == "bob"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from probes.decoder import Decoder, decoder
 from probes.errors import RecordError
-from probes.event import UNKNOWN, ProcessEvent
+from probes.event import UNKNOWN, ProcessEvent, Tail
 from probes.process.execve import Execve
 from tests.unit.probes import wire
 
@@ -140,7 +140,7 @@ def test_the_longest_tails_fit() -> None:
     values = {
         name: bytes([65 + at]) * mark.limit
         for at, (name, mark) in enumerate(wire.marks(Execve).items())
-        if isinstance(mark, wire.Tail)
+        if isinstance(mark, Tail)
     }
     decoded = decoder(Execve)(raw := wire.pack(Execve, values), 0, len(raw))
     assert {name: getattr(decoded, name) for name in values} == values

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 
-from probes.event import Names, ProcessEvent, s32, u16, u32, u64
+from probes.event import Names, ProcessEvent, Tail, Variable, s32, u16, u32, u64
 from probes.layout import fingerprint, layout
 from tests.unit.probes import wire
 from tests.unit.probes.declarations import any_declaration, declare, named, tail, variable
@@ -21,11 +21,7 @@ def check_against_ctypes(event: type[ProcessEvent]) -> None:
     places = {member.name: member.offset for member in (*shape.header, *shape.body)}
     assert places == {name: wire.member(event, name)[0] for name in places}
     assert set(places) == {
-        *(
-            name
-            for name, mark in wire.marks(event).items()
-            if not isinstance(mark, wire.Tail | wire.Variable)
-        ),
+        *(name for name, mark in wire.marks(event).items() if not isinstance(mark, Tail | Variable)),
         *(f"{name}_length" for name in wire.tail_names(event)),
     }
     assert shape.size == wire.fixed_size(event)

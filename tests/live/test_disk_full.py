@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A disk that is full, and one that has room again."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.collector import Collector
+from tests.live.conftest import Programs
+from tests.live.loads import flood, load
+
+KIB = 1024
+
+
+class Disk:
+    """A file system of 1 MiB with something large on it that can go."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.output = path / "events.ndjson"
+        self._ballast = path / "ballast"
+
+    def fill(self) -> None:
+        self._ballast.write_bytes(bytes(600 * KIB))
+
+    def relieve(self) -> None:
+        self._ballast.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", path], check=True)
+    try:
+        disk = Disk(path)
+        disk.fill()
+        yield disk
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def small_disk(disk: Disk, **keys: object) -> dict[str, dict[str, object]]:
+    return {
+        "sinks.file": {"path": str(disk.output), "when_full": "drop", "queue_batches": 2, **keys},
+        "pipeline": {"batch_events": 100},
+    }
+
+
+def log_of_trouble(collector: Collector) -> list[dict[str, Any]]:
+    return collector.wait_for_log("a sink takes nothing")
+
+
+def test_a_full_disk_that_is_relieved(disk: Disk, programs: Programs, tmp_path: Path) -> None:
+    """On a full disk the collector lives, drops and counts; with room again it goes on; every line is whole."""
+    with Collector(tmp_path, small_disk(disk)) as collector:
+        collector.output = disk.output
+        collector.forget()
+        with load(programs, tmp_path):
+            assert "No space left" in log_of_trouble(collector)[0]["reason"]
+            full = disk.output.stat().st_size
+        flood(programs, tmp_path, executions=500, files=1_000, connections=1_000)
+        disk.relieve()
+        collector.sync()
+        assert disk.output.stat().st_size > full
+        outcome = collector.stop()
+    lost = sum(
+        sink["dropped_queue"] for kind in outcome.ledger["kinds"].values() for sink in kind["sinks"].values()
+    )
+    assert lost > 0
+    assert disk.output.read_bytes().endswith(b"}\n")
+    outcome.check()
+
+
+def test_an_end_on_a_full_disk(disk: Disk, programs: Programs, tmp_path: Path) -> None:
+    """SIGTERM while the disk is full: what cannot be written is counted, exit code 0 within 5 s, no half line."""
+    with Collector(tmp_path, small_disk(disk)) as collector:
+        collector.output = disk.output
+        collector.forget()
+        with load(programs, tmp_path):
+            log_of_trouble(collector)
+            outcome = collector.stop()
+    assert outcome.seconds <= 5, f"took {outcome.seconds:.2f} s"
+    sinks = [sink for kind in outcome.ledger["kinds"].values() for sink in kind["sinks"].values()]
+    assert sum(sink["dropped_shutdown"] for sink in sinks) > 0
+    assert disk.output.read_bytes().endswith(b"}\n")
+    outcome.check()
+
+
+def test_one_sink_in_trouble(disk: Disk, programs: Programs, tmp_path: Path) -> None:
+    """A sink on a full disk takes nothing from another: that one has every event."""
+    trouble = {"type": "file", "path": str(disk.output), "queue_batches": 2}
+    with Collector(tmp_path, {"sinks.trouble": trouble}) as collector:
+        with load(programs, tmp_path):
+            log_of_trouble(collector)
+        flood(programs, tmp_path, executions=500, files=1_000, connections=1_000)
+        outcome = collector.stop()
+    for name, kind in outcome.ledger["kinds"].items():
+        if kind["decoded"]:
+            assert outcome.sink(name)["delivered"] == kind["emitted"], name
+    assert sum(outcome.sink(name, "trouble")["dropped_queue"] for name in ("execve", "connect", "fork")) > 0
+    outcome.check()

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What one command recorded as root, another delivers without any privilege."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.accounts import Outcome, number_of
+from tests.live.collector import HOOKLINE, LIMIT_S, ROOT, until
+from tests.live.conftest import Programs
+from tests.live.loads import flood
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--")
+POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
+"""Root without any capability: where the user nobody cannot read this checkout."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the user nobody may use; pytest's own are closed to it."""
+    with tempfile.TemporaryDirectory(prefix="hookline-test-") as name:
+        path = Path(name)
+        path.chmod(0o777)
+        yield path
+
+
+def unprivileged() -> tuple[str, ...]:
+    command = [*NOBODY, *HOOKLINE, "--version"]
+    readable = subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    return NOBODY if readable else POWERLESS
+
+
+def record(path: Path, programs: Programs, folder: Path) -> dict[str, int]:
+    """Record a flood; gives what the command says that it recorded, by kind."""
+    config = folder / "config.toml"
+    config.write_text("[collector]\nring_bytes = 67108864\n")
+    command = [*HOOKLINE, "record", path, "--config", config]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"collecting" in process.stderr.readline()
+        flood(programs, folder, executions=500, files=2_000, connections=2_000)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read().decode()
+        assert process.wait(LIMIT_S) == 0, said
+    counts = re.findall(r"^(\w+): recorded ([\d,]+), dropped by the ring 0,", said, re.MULTILINE)
+    return {kind: int(number.replace(",", "")) for kind, number in counts}
+
+
+def replay(path: Path, folder: Path, name: str, schema: str = "smith") -> Outcome:
+    """Replay without privileges; gives what was delivered."""
+    output, ledger = folder / name, folder / f"{name}.ledger"
+    options = ["--output", output, "--ledger", ledger, "--schema", schema]
+    command = [*unprivileged(), *HOOKLINE, "replay", path, *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    events: list[Any] = [json.loads(line) for line in output.read_bytes().splitlines()]
+    return Outcome(json.loads(ledger.read_bytes()), events, 0.0, done.stderr.decode())
+
+
+def test_a_recording_is_replayed_by_nobody(programs: Programs, folder: Path) -> None:
+    """Without privileges a replay delivers every recorded event, each time with the same ids, in either schema."""
+    path = folder / "recording"
+    recorded = record(path, programs, folder)
+    assert recorded["execve"] >= 500
+    assert recorded["create_file"] >= 2_000
+    assert recorded["connect"] >= 2_000
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    first, second = replay(path, folder, "first"), replay(path, folder, "second")
+    ecs = replay(path, folder, "ecs", "ecs")
+    for outcome in (first, second, ecs):
+        outcome.check("output")
+        delivered = {name: kind["emitted"] for name, kind in outcome.ledger["kinds"].items() if kind["emitted"]}
+        assert delivered == recorded
+    assert [event["event_id"] for event in first.events] == [event["event_id"] for event in second.events]
+    assert [number_of(event) for event in ecs.events] == [number_of(event) for event in first.events]
+    assert [event["time"] for event in first.events] == [event["time"] for event in second.events]
+    nop = str(programs("nop"))
+    ran = [event for event in first.events if event["data_type"] == "59" and event["exe"] == nop]
+    assert Counter(event["argv"] for event in ran) == {f"{nop} flood {number} ": 1 for number in range(500)}
+
+
+def test_a_recorder_that_was_killed(folder: Path) -> None:
+    """A recording without its end is refused in one sentence, with exit code 2."""
+    path = folder / "recording"
+    with subprocess.Popen([*HOOKLINE, "record", path], cwd=ROOT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"collecting" in process.stderr.readline()
+        until(path.exists, "the recording")
+        process.kill()
+    command = [*HOOKLINE, "replay", path, "--output", "-"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert len(done.stderr.splitlines()) == 1
+    assert os.fsencode(path) in done.stderr
