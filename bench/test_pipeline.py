@@ -65,9 +65,7 @@ def _pipeline(recording: Recording, output: Path) -> Pipeline:
     )
 
 
-def test_ring_bytes_to_ndjson(
-    benchmark: BenchmarkFixture, execve_recording: Recording, tmp_path: Path
-) -> None:
+def test_ring_bytes_to_ndjson(benchmark: BenchmarkFixture, execve_recording: Recording, tmp_path: Path) -> None:
     """Executions a second on one core with the ledger, md5 and process tree on, to a file with fsync."""
     spans = full_spans(execve_recording)
     records = sum(len(span.records) for span in spans)

@@ -182,8 +182,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 def _fields(event: type[HostEvent], fields: Iterable[Field]) -> Iterator[str]:
     rows = (
-        (_code(field.names.smith), _code(*ecs_names(event, field)), _type(field), _meaning(field))
-        for field in fields
+        (_code(field.names.smith), _code(*ecs_names(event, field)), _type(field), _meaning(field)) for field in fields
     )
     return _table(("smith", "ecs", "type", "meaning"), rows)
 
@@ -193,10 +192,7 @@ def _sentence(event: type[HostEvent]) -> str:
 
 
 def _kinds(events: Iterable[type[HostEvent]]) -> Iterator[str]:
-    rows = (
-        (str(event.data_type), f"[{event.event_name}](#{event.event_name})", _sentence(event))
-        for event in events
-    )
+    rows = ((str(event.data_type), f"[{event.event_name}](#{event.event_name})", _sentence(event)) for event in events)
     return _table(("data_type", "kind", "when"), rows)
 
 

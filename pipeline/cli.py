@@ -55,15 +55,11 @@ DurationOption = Annotated[
 ]
 ProbeOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--probe", metavar="NAME", help="Load this probe only; may be repeated. See hookline probes."
-    ),
+    typer.Option("--probe", metavar="NAME", help="Load this probe only; may be repeated. See hookline probes."),
 ]
 OutputOption = Annotated[
     str | None,
-    typer.Option(
-        "--output", metavar="FILE|-", help="Write events here (-: standard output) and to no other sink."
-    ),
+    typer.Option("--output", metavar="FILE|-", help="Write events here (-: standard output) and to no other sink."),
 ]
 SchemaOption = Annotated[
     Literal["smith", "ecs"] | None, typer.Option("--schema", help="Field names of the output, at every sink.")

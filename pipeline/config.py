@@ -107,9 +107,7 @@ def with_overrides(
     if lossless:
         changes["when_full"] = "block"
     if changes:
-        config = replace(
-            config, sinks={name: replace(each, **changes) for name, each in config.sinks.items()}
-        )
+        config = replace(config, sinks={name: replace(each, **changes) for name, each in config.sinks.items()})
     return replace(config, log=replace(config.log, level="debug")) if debug else config
 
 

@@ -113,9 +113,7 @@ async def decode(
             if events:
                 ledger.decoded(count(events))
                 await send.send(events)
-        gaps: list[HostEvent] = list(
-            sequences.final(final_counters(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-        )
+        gaps: list[HostEvent] = list(sequences.final(final_counters(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
         if gaps:
             ledger.decoded(count(gaps))
             await send.send(gaps)

@@ -118,9 +118,7 @@ class Delivery:
         outlet.scope.deadline = self._deadline
         self._outlets[name] = outlet
 
-    async def _serve(
-        self, outlet: _Outlet, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def _serve(self, outlet: _Outlet, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         try:
             with outlet.scope:
                 async with self._open_sink(outlet.config) as sink:
@@ -246,7 +244,7 @@ class Delivery:
                 **(outlet.sink.statistics() if outlet.sink is not None else {}),
                 "queue_batches": outlet.send.statistics().current_buffer_used,
             }
-            for name, outlet in self._outlets.items()
+            for name, outlet in tuple(self._outlets.items())  # the metrics ask from a thread
         }
 
 

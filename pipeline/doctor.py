@@ -80,9 +80,7 @@ def examine(host: Host | None = None) -> Findings:
     if all(each.ok for each in checks):
         verdicts = _try_probes()
     else:
-        verdicts = [
-            _verdict(probe, ProbeReport(probe.name, error=_NOT_TRIED)) for probe in all_probes().values()
-        ]
+        verdicts = [_verdict(probe, ProbeReport(probe.name, error=_NOT_TRIED)) for probe in all_probes().values()]
     return Findings(any(verdict.runs for verdict in verdicts), host.release, checks, verdicts)
 
 

@@ -104,9 +104,7 @@ class Ledger:
         return all(
             account.unaccounted() == 0
             and account.missing == account.dropped_ring + account.malformed
-            and all(
-                sink.offered <= account.decoded and sink.in_flight() == 0 for sink in account.sinks.values()
-            )
+            and all(sink.offered <= account.decoded and sink.in_flight() == 0 for sink in account.sinks.values())
             for account in self.kinds.values()
         )
 

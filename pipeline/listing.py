@@ -48,8 +48,7 @@ def _told_fields(probe: Probe) -> Iterator[Field]:
 
 def _described(probe: Probe) -> str:
     rows = [
-        (field.name, field.names.smith or "-", field.names.ecs or "-", field.names.doc)
-        for field in _told_fields(probe)
+        (field.name, field.names.smith or "-", field.names.ecs or "-", field.names.doc) for field in _told_fields(probe)
     ]
     lines = [f"{probe.name} ({probe.event.data_type}): {_sentence(probe)}"]
     lines += [f"  hook: {hook.at}: {hook.sees}" for hook in probe.hooks]

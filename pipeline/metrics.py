@@ -33,9 +33,7 @@ class _Ledger(Collector):
         sinks = CounterMetricFamily(
             "hookline_sink_events", "Events by kind and sink.", labels=("kind", "sink", "outcome")
         )
-        flight = GaugeMetricFamily(
-            "hookline_sink_in_flight", "Events on their way to a sink.", labels=("kind", "sink")
-        )
+        flight = GaugeMetricFamily("hookline_sink_in_flight", "Events on their way to a sink.", labels=("kind", "sink"))
         for kind in self._ledger.kinds.values():
             for stage in ("emitted", "dropped_ring", "filtered", "decoded", "malformed", "missing"):
                 events.add_metric((kind.name, stage), getattr(kind, stage))
@@ -70,8 +68,7 @@ def serve(listen: str, ledger: Ledger, statistics: Callable[[], Statistics]) -> 
         server, thread = start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:
         raise ConfigError(
-            f"metrics.listen: {listen} cannot be used ({error.strerror}): name another port, "
-            f'or "" to serve no metrics'
+            f'metrics.listen: {listen} cannot be used ({error.strerror}): name another port, or "" to serve no metrics'
         ) from None
     try:
         yield

@@ -183,9 +183,7 @@ class Recording:
         here = fingerprint(all_events())
         if header.fingerprint != here:
             other = f"with another schema ({header.fingerprint}, here {here})"
-            raise RecordingError(
-                f"{self._path} was recorded {other}: replay it with the Hookline that did so"
-            )
+            raise RecordingError(f"{self._path} was recorded {other}: replay it with the Hookline that did so")
         return header
 
     def _find_totals(self) -> _Totals:

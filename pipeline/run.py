@@ -161,9 +161,7 @@ def _report(loaded: Loaded) -> None:
     log.info("collecting", probes=running)
 
 
-async def _obey(
-    signals: AsyncIterator[int], stop: trio.Event, hangups: trio.MemorySendChannel[None] | None
-) -> None:
+async def _obey(signals: AsyncIterator[int], stop: trio.Event, hangups: trio.MemorySendChannel[None] | None) -> None:
     async for number in signals:
         if number != signal.SIGHUP:
             log.info("stopping", signal=signal.Signals(number).name)

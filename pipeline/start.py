@@ -141,9 +141,7 @@ def _check_place(path: Path | None) -> None:
     if path.is_dir():
         raise ConfigError(f"{path} is a directory: name a file")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"{path} cannot be written: {path.parent} is not a folder that this user may write to"
-        )
+        raise ConfigError(f"{path} cannot be written: {path.parent} is not a folder that this user may write to")
 
 
 def _account(ledger: Ledger, path: Path | None) -> int:

@@ -61,9 +61,7 @@ def _source(shape: Layout) -> str:
     values = [f"*unpack(buffer, offset + {PREFIX.size})"]
     fields = {field.name for field in shape.fields}
     values += [
-        f"buffer[{tail.name}_at:{end}]"
-        for tail, end in zip(shape.tails, ends, strict=True)
-        if tail.name in fields
+        f"buffer[{tail.name}_at:{end}]" for tail, end in zip(shape.tails, ends, strict=True) if tail.name in fields
     ]
     values += [
         f"variable(buffer[environment_at:end], {key!r}) if environment_length else b''"

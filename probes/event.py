@@ -215,9 +215,7 @@ class HostEvent(msgspec.Struct, gc=False):
 class Enriched(HostEvent, gc=False, kw_only=True):
     """What enrichments add to a process event; everything has a default."""
 
-    exe: Annotated[
-        bytes, Names("Path of the executable in its mount namespace.", "exe", "process.executable")
-    ] = b""
+    exe: Annotated[bytes, Names("Path of the executable in its mount namespace.", "exe", "process.executable")] = b""
     exe_md5: Annotated[str, Names("MD5 of the executable.", "exe_md5", "process.hash.md5")] = UNKNOWN
     exe_hash_status: Annotated[
         str,
@@ -232,9 +230,7 @@ class Enriched(HostEvent, gc=False, kw_only=True):
     pid_tree: Annotated[
         str,
         Unique(),
-        Names(
-            "The process and its ancestors: 1(systemd)->...->pid(comm).", "pid_tree", "hookline.process.tree"
-        ),
+        Names("The process and its ancestors: 1(systemd)->...->pid(comm).", "pid_tree", "hookline.process.tree"),
     ] = UNKNOWN
 
 
@@ -259,9 +255,7 @@ class ProcessEvent(Enriched, gc=False):
     uid: Annotated[u32, Names("Real user id.", "uid", "user.id")]
     gid: Annotated[u32, Names("Real group id.", None, "group.id")]
     euid: Annotated[u32, Names("Effective user id.", None, "user.effective.id")]
-    sessionid: Annotated[
-        s32, Names("Audit session, -1: none.", "sessionid", "hookline.audit.session", "long")
-    ]
+    sessionid: Annotated[s32, Names("Audit session, -1: none.", "sessionid", "hookline.audit.session", "long")]
     login_uid: Annotated[s32, Names("Audit login uid, -1: none.", None, "hookline.audit.login_uid", "long")]
     ns_pid: Annotated[u32, Names("Process id in its own pid namespace.", None, "process.vpid", "long")]
     pid_ns: Annotated[u32, Names("Inode of the pid namespace.", None, "hookline.namespace.pid", "long")]

@@ -200,8 +200,7 @@ def _c_members(members: Iterable[Member]) -> Iterator[str]:
 def _c_struct(name: str, members: tuple[Member, ...], first: list[str], start: int) -> str:
     lines = [f"struct {name} {{", *first, *_c_members(members), "} __attribute__((packed, aligned(8)));"]
     lines += [
-        f'_Static_assert(offsetof(struct {name}, {m.name}) == {m.offset - start}, "{name}.{m.name}");'
-        for m in members
+        f'_Static_assert(offsetof(struct {name}, {m.name}) == {m.offset - start}, "{name}.{m.name}");' for m in members
     ]
     return "\n".join(lines)
 

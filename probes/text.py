@@ -42,9 +42,7 @@ def to_text(raw: bytes) -> str:
 def _with_private_escaped(raw: bytes) -> str:
     """As `to_text`, where the input itself may hold code points of the private range."""
     kept = raw.decode("utf-8", "surrogateescape")
-    escaped = _PRIVATE.sub(
-        lambda match: "".join(chr(0xDC00 + byte) for byte in match[0].encode("utf-8")), kept
-    )
+    escaped = _PRIVATE.sub(lambda match: "".join(chr(0xDC00 + byte) for byte in match[0].encode("utf-8")), kept)
     return "".join(chr(ord(char) + 0x1300) if "\udc80" <= char <= "\udcff" else char for char in escaped)
 
 
@@ -99,6 +97,4 @@ def printable(text: str) -> str:
     """`text` for a terminal: control characters and line ends as backslash escapes."""
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

@@ -7,17 +7,15 @@ from collections.abc import Callable
 from functools import lru_cache
 from time import gmtime, strftime
 
+from pipeline.encode.nested import Leaf, nest, wrap
 from pipeline.encode.smith import Encode
-from pipeline.encode.values import argv_text, cut_marks, namespace, quote, text_expression
+from pipeline.encode.values import Quoted, argv_text, cut_marks, namespace, quote, text_expression
 from pipeline.enrich.host import Host
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import Field, event_fields
 from probes.text import to_text
 
 ECS_VERSION = "9.0.0"
-
-Tree = dict[str, "str | Tree"]
-"""Nested names; a leaf is an expression that gives the member's text, or b'' where it is unknown."""
 
 
 @lru_cache(64)
@@ -31,8 +29,12 @@ def timestamp(time_ns: int) -> bytes:
     return b'"%s.%09dZ"' % (_second(seconds), nanoseconds)
 
 
-def _known(text: str) -> bytes:
-    return b"" if text == UNKNOWN or not text else quote(text)
+def _known(text: str) -> str:
+    return "" if text == UNKNOWN else text
+
+
+def _known_once(text: str) -> bytes:
+    return quote(text) if text and text != UNKNOWN else b""
 
 
 def _command_line(argv: bytes) -> bytes:
@@ -50,21 +52,14 @@ def _args(argv: bytes) -> bytes:
 
 def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
     """The encoder of one kind."""
-    tree: Tree = {}
-    for name, expression in _members(event, run_id, host):
-        _insert(tree, name, expression)
-    body: list[str] = []
-    root = _object(tree, body, [])
-    source = "\n".join(
-        [
-            "def encode(e, boot_offset):",
-            *(f"    {line}" for line in body),
-            f"    return b'{{' + {root}[1:] + b'}}'",
-        ]
-    )
+    document = nest(_members(event, run_id, host))
+    source = f"def encode(e, boot_offset):\n    return template % ({', '.join(document.values)})\n"
     names = {
         **namespace(absent=b""),
-        "known": _known,
+        "template": document.template.encode("ascii"),
+        "wrap": wrap,
+        "known": Quoted[str](_known, b""),
+        "known_once": _known_once,
         "args": _args,
         "arguments": _arguments,
         "command_line": _command_line,
@@ -80,35 +75,34 @@ def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
     return encode
 
 
-def _constant(text: str) -> str:
-    return repr(quote(text)) if text and text != UNKNOWN else "b''"
+def _constant(text: str) -> Leaf:
+    if not text or text == UNKNOWN:
+        return Leaf("%s", ("b''",), optional=True)
+    return Leaf(quote(text).decode("ascii").replace("%", "%%"))
 
 
-def _id(prefix: str, *fields: str) -> str:
-    literal = f'"{prefix}{"-%d" * len(fields)}"'
-    return f"b'{literal}' % ({''.join(f'e.{field}, ' for field in fields)})"
+def _id(prefix: str, *fields: str) -> Leaf:
+    return Leaf(f'"{prefix}{"-%d" * len(fields)}"', tuple(f"e.{field}" for field in fields))
 
 
-def _members(event: type[HostEvent], run_id: str, host: Host) -> list[tuple[str, str]]:
-    """(dotted ECS name, expression) in the order of output."""
+def _optional(expression: str) -> Leaf:
+    return Leaf("%s", (expression,), optional=True)
+
+
+def _members(event: type[HostEvent], run_id: str, host: Host) -> list[tuple[str, Leaf]]:
+    """(dotted ECS name, value) in the order of output."""
     dataset = f"hookline.{event.dataset}"
     names = {field.name for field in event_fields(event)}
-    outcome = (
-        """(b'"success"' if e.result >= 0 or e.result == -115 else b'"failure"')"""
-        if "result" in names
-        else "b''"
-    )
     members = [
-        ("@timestamp", "timestamp(e.time_ns + boot_offset)"),
+        ("@timestamp", Leaf("%s", ("timestamp(e.time_ns + boot_offset)",))),
         ("ecs.version", _constant(ECS_VERSION)),
         ("event.id", _id(f"{run_id}-{event.data_type}", "cpu", "sequence")),
         ("event.kind", _constant("event")),
         ("event.module", _constant("hookline")),
         ("event.dataset", _constant(dataset)),
-        ("event.category", repr(b'["%s"]' % event.category.encode())),
-        ("event.type", repr(b'["%s"]' % event.action_type.encode())),
+        ("event.category", Leaf(f'["{event.category}"]')),
+        ("event.type", Leaf(f'["{event.action_type}"]')),
         ("event.action", _constant(event.event_name)),
-        ("event.outcome", outcome),
         ("data_stream.type", _constant("logs")),
         ("data_stream.dataset", _constant(dataset)),
         ("data_stream.namespace", _constant("default")),
@@ -117,9 +111,13 @@ def _members(event: type[HostEvent], run_id: str, host: Host) -> list[tuple[str,
         ("host.id", _constant(host.machine_id)),
         ("host.ip", _constant(host.local_ip)),
         ("host.boot.id", _constant(host.boot_id)),
-        ("hookline.data_type", repr(b"%d" % event.data_type)),
-        ("hookline.truncated", "(cut(e.flags) if e.flags else b'')"),
+        ("hookline.data_type", Leaf(str(event.data_type))),
+        ("hookline.truncated", _optional("(cut(e.flags) if e.flags else b'')")),
     ]
+    if "result" in names:
+        # EINPROGRESS is how a connection begins that nobody waits for.
+        succeeded = "e.result >= 0 or e.result == -115"
+        members.append(("event.outcome", Leaf('"%s"', (f"b'success' if {succeeded} else b'failure'",))))
     subject = "process"
     if issubclass(event, ProcessEvent):
         subject = event.subject
@@ -134,7 +132,7 @@ def _members(event: type[HostEvent], run_id: str, host: Host) -> list[tuple[str,
         if name is not None and field.name in common:
             name = _under(subject, name)
         if name is not None:
-            members += _expressions(field, name)
+            members += _values(field, name)
     return members
 
 
@@ -146,58 +144,24 @@ def _under(subject: str, name: str) -> str | None:
     return None if rest.startswith("parent.") else f"{subject}.{rest}"
 
 
-def _expressions(field: Field, name: str) -> list[tuple[str, str]]:
+def _values(field: Field, name: str) -> list[tuple[str, Leaf]]:
     value = f"e.{field.name}"
     if field.tail is not None and field.tail.form == "argv":
         parent = name.rpartition(".")[0]
         return [
-            (name, f"args({value})"),
-            (f"{parent}.args_count", f"b'%d' % len(arguments({value}))"),
-            (f"{parent}.command_line", f"command_line({value})"),
+            (name, Leaf("%s", (f"args({value})",))),
+            (f"{parent}.args_count", Leaf("%d", (f"len(arguments({value}))",))),
+            (f"{parent}.command_line", _optional(f"command_line({value})")),
         ]
     if field.boot_time:
-        return [(name, f"(timestamp({value} + boot_offset) if {value} else b'')")]
+        return [(name, _optional(f"(timestamp({value} + boot_offset) if {value} else b'')"))]
     if field.names.labels:
-        return [(name, f"(labels[{field.name!r}].get({value}) or quote(str({value})))")]
+        return [(name, Leaf("%s", (f"labels[{field.name!r}].get({value}) or quote(str({value}))",)))]
     if field.python_type is int:
-        literal = "%d" if field.names.ecs_type == "long" else '"%d"'
-        return [(name, f"b'{literal}' % {value}")]
+        return [(name, Leaf("%d" if field.names.ecs_type == "long" else '"%d"', (value,)))]
     if field.python_type is str:
-        return [(name, f"known({value})")]
-    return [(name, text_expression(field))]
-
-
-def _insert(tree: Tree, name: str, expression: str) -> None:
-    *groups, leaf = name.split(".")
-    for group in groups:
-        inner = tree.setdefault(group, {})
-        if isinstance(inner, str):
-            raise TypeError(f"the ECS name {name} lies below a field of its own")
-        tree = inner
-    if leaf in tree:
-        raise TypeError(f"the ECS name {name} is used twice")
-    tree[leaf] = expression
-
-
-def _object(tree: Tree, body: list[str], path: list[str]) -> str:
-    """Write the code that builds one object's members, each with a comma before it; gives their variable."""
-    parts: list[str] = []
-    for name, inner in tree.items():
-        key = f',"{name}":'
-        if isinstance(inner, str):
-            # A constant or a number is always there.
-            if inner.startswith("b'") and inner != "b''":
-                parts.append(f"b'{key}{inner[2:]}")
-            elif inner != "b''":
-                variable = "_".join(["v", *path, name.replace("@", "at_")])
-                body.append(f"{variable} = {inner}")
-                parts.append(f"(b'{key}' + {variable} if {variable} else b'')")
-        else:
-            members = _object(inner, body, [*path, name])
-            parts.append(f"(b'{key}{{' + {members}[1:] + b'}}' if {members} else b'')")
-    variable = "_".join(["o", *path])
-    body.append(f"{variable} = b''.join(({', '.join(parts)},))")
-    return variable
+        return [(name, _optional(f"known[{value}]" if not field.unique else f"known_once({value})"))]
+    return [(name, _optional(text_expression(field)))]
 
 
 def _cutter(event: type[HostEvent]) -> Callable[[int], bytes]:

@@ -24,7 +24,7 @@ def quote(text: str) -> bytes:
     return encode_basestring_ascii(text).encode("ascii")
 
 
-class _Quoted(dict[_Key, bytes], Generic[_Key]):
+class Quoted(dict[_Key, bytes], Generic[_Key]):
     """Short texts as JSON strings, ready: the same ones come again and again, and a look-up is cheap."""
 
     def __init__(self, text: Callable[[_Key], str], absent: bytes) -> None:
@@ -62,10 +62,10 @@ def namespace(absent: bytes) -> dict[str, Any]:
         "ascii_json": encode_basestring_ascii,
         "quote": quote,
         "argv_text": argv_text,
-        "names": _Quoted[bytes](to_text, absent),
-        "cstrings": _Quoted[bytes](cstring_text, absent),
-        "unix_names": _Quoted[bytes](unix_text, absent),
-        "texts": _Quoted[str](str, absent),
+        "names": Quoted[bytes](to_text, absent),
+        "cstrings": Quoted[bytes](cstring_text, absent),
+        "unix_names": Quoted[bytes](unix_text, absent),
+        "texts": Quoted[str](str, absent),
         "address": address,
         "open_file": open_file,
     }
@@ -106,6 +106,5 @@ def cut_marks(event: type[HostEvent]) -> tuple[tuple[int, str], ...]:
         return ()
     shape = layout(event)
     return tuple(
-        (shape.cut_bit(tail.name), tail.names.smith or tail.name.removesuffix("_path"))
-        for tail in shape.tails
+        (shape.cut_bit(tail.name), tail.names.smith or tail.name.removesuffix("_path")) for tail in shape.tails
     )

@@ -36,6 +36,8 @@ _NO_FILE = Digest(UNKNOWN, UNKNOWN)
 _TIMEOUT = Digest(UNKNOWN, "timeout")
 
 _RETRY_S = 1.0
+_DEAD_MOUNT_S = 30.0
+"""After a time-out every event of that file would wait as long again."""
 
 _LASTING = frozenset({"verified", "too_big"})
 """What stays true of a file. That it was gone, denied or replaced is true of one process and one moment."""
@@ -139,7 +141,9 @@ class Hashes:
                         nursery.start_soon(self._hash_one, key, event, found)
         for key, events in waiting.items():
             digest = found.get(key, _TIMEOUT)
-            self._timeouts += digest is _TIMEOUT
+            if key not in found:
+                self._timeouts += 1
+                self._failed[key] = (_TIMEOUT, now + _DEAD_MOUNT_S, True)
             for event in events:
                 event.exe_md5, event.exe_hash_status = digest
 

@@ -150,9 +150,7 @@ class ProcessTree:
             present.start, present.parent, present.epoch = event.child_start_time, parent, -1
             parent.has_children = True
             return
-        self._add(
-            Process(event.child_tgid, event.child_start_time, parent, event.comm, parent.exe, parent.exe_file)
-        )
+        self._add(Process(event.child_tgid, event.child_start_time, parent, event.comm, parent.exe, parent.exe_file))
 
     def _exited(self, process: Process, _event: Exit) -> None:
         if process.has_ended:

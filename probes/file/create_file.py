@@ -31,15 +31,11 @@ class CreateFile(ProcessEvent, gc=False):
     ]
 
     def summary(self) -> str:
-        return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} created {to_text(self.path)} {self.pid_tree}"
-        )
+        return printable(f"{self.user} {self.pid} {to_text(self.exe)} created {to_text(self.path)} {self.pid_tree}")
 
 
 def _opened(call: str, *, optional: bool = False) -> Hook:
-    return Hook(
-        "create_file_opened", "tracepoint", f"syscalls:sys_exit_{call}", optional=optional, sees=f"{call}(2)"
-    )
+    return Hook("create_file_opened", "tracepoint", f"syscalls:sys_exit_{call}", optional=optional, sees=f"{call}(2)")
 
 
 PROBE = Probe(

@@ -90,9 +90,7 @@ class Btf:
         try:
             data = path.read_bytes()
         except OSError as error:
-            message = (
-                f"cannot read {path}: {error.strerror} (a kernel with CONFIG_DEBUG_INFO_BTF provides it)"
-            )
+            message = f"cannot read {path}: {error.strerror} (a kernel with CONFIG_DEBUG_INFO_BTF provides it)"
             raise BtfError(message) from error
         return cls(data)
 
@@ -188,9 +186,7 @@ class Btf:
         if kind == Kind.PTR:
             return Type(type_id, kind, text, _POINTER_SIZE, target=value)
         if kind in _SIZED:
-            signed = (
-                self._index.words[rest] & _INT_SIGNED > 0 if kind == Kind.INT else flag and kind in _ENUMS
-            )
+            signed = self._index.words[rest] & _INT_SIGNED > 0 if kind == Kind.INT else flag and kind in _ENUMS
             return Type(type_id, kind, text, value, signed=signed)
         return Type(type_id, kind, text, 0)
 

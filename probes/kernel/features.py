@@ -131,9 +131,7 @@ class Features:
     def _no_tracepoint(self, target: str) -> str:
         if not self.tracepoints:
             return "no tracepoints can be seen: tracefs is not mounted"
-        if target.startswith("syscalls:") and not any(
-            name.startswith("syscalls:") for name in self.tracepoints
-        ):
+        if target.startswith("syscalls:") and not any(name.startswith("syscalls:") for name in self.tracepoints):
             return "this kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS is off)"
         return f"this kernel has no tracepoint {target}"
 
@@ -166,13 +164,9 @@ def _check_privileges(host: Host) -> None:
         needs["CAP_DAC_READ_SEARCH"] = lacks(_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE)
     lacking = " and ".join(name for name, is_lacking in needs.items() if is_lacking)
     if lacking and host.uid != 0:
-        raise PreflightError(
-            f"user {host.uid} lacks {lacking}: run Hookline as root (sudo) or grant them in its unit"
-        )
+        raise PreflightError(f"user {host.uid} lacks {lacking}: run Hookline as root (sudo) or grant them in its unit")
     if lacking:
-        raise PreflightError(
-            f"root lacks {lacking} here, as in a container: run the container with --privileged"
-        )
+        raise PreflightError(f"root lacks {lacking} here, as in a container: run the container with --privileged")
     if host.user_namespace:
         raise PreflightError("privileges end at this user namespace: run Hookline as root of the host itself")
 
@@ -189,17 +183,13 @@ def _check_btf(host: Host) -> None:
 
 
 def _check_bcc(host: Host) -> None:
-    remedy = (
-        "apt-get install python3-bpfcc, and run with /usr/bin/python3 or a --system-site-packages venv of it"
-    )
+    remedy = "apt-get install python3-bpfcc, and run with /usr/bin/python3 or a --system-site-packages venv of it"
     if host.bcc is None:
         raise PreflightError(f"the Python package bcc is not there: {remedy}")
     # PyPI has an unrelated bcc; importing to find out would cost 50 MB.
     if not any((folder / "libbcc.py").is_file() for folder in host.bcc):
         where = ", ".join(map(str, host.bcc)) or "a single file"
-        raise PreflightError(
-            f"the Python package bcc ({where}) is not the BPF one: pip uninstall bcc, then {remedy}"
-        )
+        raise PreflightError(f"the Python package bcc ({where}) is not the BPF one: pip uninstall bcc, then {remedy}")
 
 
 def _check_tracefs(host: Host) -> None:

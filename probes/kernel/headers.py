@@ -34,9 +34,7 @@ class _Field(NamedTuple):
     declaration: str
 
 
-def write_tree(
-    directory: Path, btf: Btf, structs: Mapping[str, Sequence[str]], extra: Mapping[str, str]
-) -> None:
+def write_tree(directory: Path, btf: Btf, structs: Mapping[str, Sequence[str]], extra: Mapping[str, str]) -> None:
     """Write the tree below ``directory``, which ``BCC_KERNEL_SOURCE`` then names.
 
     ``structs`` maps a structure's name to the members that probes read (see ``declare_structs``); ``extra``
@@ -68,9 +66,7 @@ def declare_structs(btf: Btf, structs: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(["#pragma once", *out, ""])
 
 
-def _declare_struct(
-    btf: Btf, name: str, structs: Mapping[str, Sequence[str]], done: set[str], out: list[str]
-) -> None:
+def _declare_struct(btf: Btf, name: str, structs: Mapping[str, Sequence[str]], done: set[str], out: list[str]) -> None:
     if name in done:
         return
     done.add(name)

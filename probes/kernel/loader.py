@@ -75,9 +75,7 @@ class Loading:
             self._child.wait()
             self._stderr.seek(0)
             log = self._stderr.read().decode("utf-8", "replace")
-            raise LoadError(
-                f"the loader ended with {self._child.returncode} instead of an answer", log
-            ) from None
+            raise LoadError(f"the loader ended with {self._child.returncode} instead of an answer", log) from None
         finally:
             self.close()
         if answer.error:

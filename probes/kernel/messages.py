@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import array
+import os
 import socket
+import struct
 
 import msgspec
 
@@ -72,7 +74,7 @@ def send(channel: socket.socket, answer: Answer, fds: list[int]) -> None:
 
 
 def receive(channel: socket.socket) -> tuple[Answer, list[int]]:
-    """What `send` sent. The caller owns the descriptors.
+    """What `send` sent. The caller owns the descriptors, which no child inherits.
 
     Raises:
         LoadError: the other side went away first.
@@ -86,12 +88,25 @@ def receive(channel: socket.socket) -> tuple[Answer, list[int]]:
         text += channel.recv(seen.find(b"\n") + 1 or len(seen))
     answer = msgspec.json.decode(text, type=Answer)
     wanted = len(MAPS) + len(answer.programs) + answer.links if answer.programs else 0
+    fds: list[int] = []
+    try:
+        while len(fds) < wanted:
+            fds += _receive_fds(channel)
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return answer, fds
+
+
+def _receive_fds(channel: socket.socket) -> list[int]:
+    # Not socket.recv_fds, which drops its flags (Python 3.11): the descriptors would be inheritable.
+    room = socket.CMSG_LEN(_FDS_A_MESSAGE * struct.calcsize("i"))
+    data, controls, _flags, _address = channel.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        raise LoadError("the loader ended before it had handed over every descriptor")
     fds = array.array("i")
-    while len(fds) < wanted:
-        data, received, _flags, _address = socket.recv_fds(
-            channel, 1, _FDS_A_MESSAGE, socket.MSG_CMSG_CLOEXEC
-        )
-        fds.extend(received)
-        if not data:
-            raise LoadError("the loader ended before it had handed over every descriptor")
-    return answer, list(fds)
+    for level, kind, content in controls:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return list(fds)

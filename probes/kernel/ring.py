@@ -53,7 +53,7 @@ class Ring:
         return self._producer[0] - self._consumer[0]
 
     def read(self, limit: int) -> Span | None:
-        """Copy up to `limit` bytes of finished records and free their room; None where there are none."""
+        """Copy the finished records that begin within `limit` bytes, and free their room; None where there are none."""
         start = position = self._consumer[0]
         end = min(self._producer[0], start + limit)
         mask = self._size - 1

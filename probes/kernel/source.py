@@ -143,9 +143,7 @@ def compose(fitted: list[Fitted], btf: Btf, *, ring_pages: int) -> str:
 
 
 def _defines(fitted: list[Fitted], btf: Btf) -> Iterator[str]:
-    for tracepoint in sorted(
-        {h.target for each in fitted for h in each.hooks if h.mechanism == "raw_tracepoint"}
-    ):
+    for tracepoint in sorted({h.target for each in fitted for h in each.hooks if h.mechanism == "raw_tracepoint"}):
         yield f"#define HL_TRACEPOINT_{tracepoint}_{len(btf.tracepoint(tracepoint) or ())} 1\n"
     for enumerator in sorted({name for each in fitted for name in each.probe.enumerators}):
         yield f"#define HL_{enumerator} {btf.enumerator(enumerator)}\n"

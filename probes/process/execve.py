@@ -28,23 +28,15 @@ class Execve(ProcessEvent, gc=False):
     filename: Annotated[
         bytes,
         Tail(4096),
-        Names(
-            "Path as the caller named it; of a script, the script.", "filename", "hookline.process.filename"
-        ),
+        Names("Path as the caller named it; of a script, the script.", "filename", "hookline.process.filename"),
     ]
     exe_path: Annotated[bytes, Tail(4096), Names("Path of the new image; after a failure, of the caller's.")]
-    run_path: Annotated[
-        bytes, Tail(4096), Names("Working directory.", "run_path", "process.working_directory")
-    ]
-    stdin: Annotated[
-        bytes, Tail(4096, "open_file"), Names("What descriptor 0 is.", "stdin", "hookline.process.stdin")
-    ]
+    run_path: Annotated[bytes, Tail(4096), Names("Working directory.", "run_path", "process.working_directory")]
+    stdin: Annotated[bytes, Tail(4096, "open_file"), Names("What descriptor 0 is.", "stdin", "hookline.process.stdin")]
     stdout: Annotated[
         bytes, Tail(4096, "open_file"), Names("What descriptor 1 is.", "stdout", "hookline.process.stdout")
     ]
-    argv: Annotated[
-        bytes, Tail(32768, "argv"), Names("Arguments, joined by spaces in smith.", "argv", "process.args")
-    ]
+    argv: Annotated[bytes, Tail(32768, "argv"), Names("Arguments, joined by spaces in smith.", "argv", "process.args")]
     ssh_connection: Annotated[
         bytes,
         Variable("SSH_CONNECTION"),

@@ -19,9 +19,7 @@ class Exit(ProcessEvent, gc=False):
     category = "process"
     action_type = "end"
 
-    exit_code: Annotated[
-        u32, Names("What it gave to exit(2), 0 to 255.", "exit_code", "process.exit_code", "long")
-    ]
+    exit_code: Annotated[u32, Names("What it gave to exit(2), 0 to 255.", "exit_code", "process.exit_code", "long")]
     signal: Annotated[
         u32, Names("The signal that ended it, 0: none.", "signal", "hookline.process.exit_signal", "long")
     ]

@@ -27,17 +27,13 @@ class Fork(ProcessEvent, gc=False):
     ]
     grandparent_pid: Annotated[
         u32,
-        Names(
-            "Thread id of the parent's parent.", "grandparent_pid", "hookline.grandparent.thread_id", "long"
-        ),
+        Names("Thread id of the parent's parent.", "grandparent_pid", "hookline.grandparent.thread_id", "long"),
     ]
     grandparent_tgid: Annotated[
         u32,
         Names("Process id of the parent's parent.", "grandparent_tgid", "hookline.grandparent.pid", "long"),
     ]
-    uts_inum: Annotated[
-        u32, Names("Inode of the UTS namespace.", "uts_inum", "hookline.namespace.uts", "long")
-    ]
+    uts_inum: Annotated[u32, Names("Inode of the UTS namespace.", "uts_inum", "hookline.namespace.uts", "long")]
     cmdline: Annotated[
         bytes, Tail(256, "argv"), Names("First arguments of the parent.", "cmdline", "process.parent.args")
     ]

@@ -24,9 +24,7 @@ _CLOSED = -1
 class LogFile:
     """Blocking, and not thread-safe: its owner sees to it that one call runs at a time."""
 
-    def __init__(
-        self, config: FileConfig, shelf: Shelf, counters: Counters, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, config: FileConfig, shelf: Shelf, counters: Counters, now: Callable[[], float]) -> None:
         self._config = config
         self._shelf = shelf
         self._counters = counters

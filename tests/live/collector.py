@@ -80,7 +80,12 @@ class Collector:
     """A context manager; inside, the collector runs and collects, unless `stop` was called."""
 
     def __init__(
-        self, folder: Path, tables: Tables | None = None, *options: str, schema: str = "smith", ready: str = "collecting"
+        self,
+        folder: Path,
+        tables: Tables | None = None,
+        *options: str,
+        schema: str = "smith",
+        ready: str = "collecting",
     ) -> None:
         """`ready`: what its log says when the context is entered."""
         self.folder = folder

@@ -20,10 +20,7 @@ def flood(programs: Programs, folder: Path, *, executions: int, files: int, conn
         ["connect", str(connections), "0"],
     )
     wait_all(
-        [
-            subprocess.Popen([programs(name), *arguments], stdout=subprocess.DEVNULL)
-            for name, *arguments in commands
-        ]
+        [subprocess.Popen([programs(name), *arguments], stdout=subprocess.DEVNULL) for name, *arguments in commands]
     )
 
 

@@ -137,9 +137,7 @@ def test_a_recording_is_replayed(tmp_path: Path) -> None:
     done = run(*HOOKLINE, "record", str(recording), "--duration", "0.2")
     assert done.returncode == 0, done.stderr
     ledger = tmp_path / "ledger.json"
-    done = run(
-        *NO_CAPABILITIES, *HOOKLINE, "replay", str(recording), "--output", "-", "--ledger", str(ledger)
-    )
+    done = run(*NO_CAPABILITIES, *HOOKLINE, "replay", str(recording), "--output", "-", "--ledger", str(ledger))
     assert done.returncode == 0, done.stderr
     assert json.loads(ledger.read_text())["closed"] is True
 

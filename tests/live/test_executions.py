@@ -30,9 +30,7 @@ def test_ten_thousand_executions(programs: Programs, tmp_path: Path) -> None:
     """Of 10,000 executions by 4 concurrent processes each is told once, right, with its fork and its exit."""
     spawn, nop = programs("spawn"), programs("nop")
     with Collector(tmp_path) as collector:
-        spawners = [
-            subprocess.Popen([spawn, str(EACH), "0", nop, f"spawner {number}"]) for number in range(SPAWNERS)
-        ]
+        spawners = [subprocess.Popen([spawn, str(EACH), "0", nop, f"spawner {number}"]) for number in range(SPAWNERS)]
         wait_all(spawners)
         outcome = collector.stop()
     by_kind: dict[str, list[Event]] = {"59": [], "60": [], "801": []}

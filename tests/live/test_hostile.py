@@ -19,7 +19,7 @@ from tests.live.views import arguments_match, raw, truncated, value
 HOSTILE = (
     b"new\nline\r\t\"quotes\" 'of' `sorts` \\back\\\\ %s %d {} \x01\x0b\x0c\x17\x1c\x1d\x1e\x1f\x7f"
     b"\xff\xfe\x80\xc0\x80 \xed\xa0\x80 \xe2\x80\xa8\xe2\x80\xa9\xc2\x85 \xee\xbe\x80\xee\xbf\xbf\xee\xbd\xbf"
-    b" \xe2\x82\xac \xf0\x9f\x98\x80 \xf0\x9f\x98 <b>&amp;</b> ,\":{}[]"
+    b' \xe2\x82\xac \xf0\x9f\x98\x80 \xf0\x9f\x98 <b>&amp;</b> ,":{}[]'
 )
 """Line ends of ASCII and Unicode, controls, broken UTF-8, the private code points that stand for bytes."""
 
@@ -54,9 +54,7 @@ def execution(collector: Collector) -> Caused:
 def of(collector: Collector, pid: int, kind: int) -> list[Event]:
     """The events of that kind that the process caused."""
     return [
-        event
-        for event in collector.sync()
-        if str(value(event, "data_type")) == str(kind) and process_of(event) == pid
+        event for event in collector.sync() if str(value(event, "data_type")) == str(kind) and process_of(event) == pid
     ]
 
 
@@ -108,9 +106,7 @@ def test_random_arguments(programs: Programs, collector: Collector) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[b"\xe2\x82\xac" * 33_334], [HOSTILE] * 600], ids=["one", "many"])
-def test_a_hundred_kilobytes_of_arguments(
-    arguments: list[bytes], programs: Programs, execution: Caused
-) -> None:
+def test_a_hundred_kilobytes_of_arguments(arguments: list[bytes], programs: Programs, execution: Caused) -> None:
     """Of 100 kB of arguments the first 32 KiB are kept, to the byte, and the event says that they were cut."""
     nop = os.fsencode(programs("nop"))
     event = execution(nop, *arguments)
@@ -191,9 +187,7 @@ def test_no_environment(programs: Programs, execution: Caused) -> None:
     [({b"A%d" % number: b"x" * 100 for number in range(200)}, True), ({b"A": b"x" * 100_000}, True)],
     ids=["many", "long"],
 )
-def test_a_long_environment(
-    before: dict[bytes, bytes], complete: bool, programs: Programs, execution: Caused
-) -> None:
+def test_a_long_environment(before: dict[bytes, bytes], complete: bool, programs: Programs, execution: Caused) -> None:
     """Behind 200 other variables, or behind one of 100 kB, the wanted one is found."""
     event = execution(os.fsencode(programs("nop")), env={**before, b"LD_PRELOAD": b"/x.so"})
     assert (raw(event, "LD_PRELOAD"), truncated(event)) == (b"/x.so", set())

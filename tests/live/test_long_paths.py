@@ -25,15 +25,11 @@ UNITS = {
 
 def of(collector: Collector, pid: int, kind: str) -> list[Event]:
     """The events of that kind that the process caused."""
-    return [
-        event for event in collector.sync() if event["data_type"] == kind and event["tgid"] == str(pid)
-    ]
+    return [event for event in collector.sync() if event["data_type"] == kind and event["tgid"] == str(pid)]
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_four_thousand_characters(
-    unit: str, programs: Programs, collector: Collector, tmp_path: Path
-) -> None:
+def test_four_thousand_characters(unit: str, programs: Programs, collector: Collector, tmp_path: Path) -> None:
     """A path of 4,000 bytes is whole in exe, cwd, stdin, stdout, filename, argv, and as a new file's path."""
     names = components(tmp_path, 3990, UNITS[unit])
     with deep_folder(tmp_path, names) as (here, folder):

@@ -18,9 +18,7 @@ from tests.live.conftest import Programs
 
 def execution(collector: Collector, mark: str) -> Event:
     """The one execution with that mark among its arguments."""
-    [event] = [
-        event for event in collector.sync() if event["data_type"] == "59" and mark in event["argv"].split()
-    ]
+    [event] = [event for event in collector.sync() if event["data_type"] == "59" and mark in event["argv"].split()]
     return event
 
 

@@ -133,7 +133,7 @@ def test_filters_change(loaded: Collector, programs: Programs) -> None:
 BROKEN = {
     "no TOML": "[sinks.file\n",
     "an unknown key": '[filters]\nexes = ["/bin/true"]\n',
-    "a wrong type": "[filters]\nuid = \"root\"\n",
+    "a wrong type": '[filters]\nuid = "root"\n',
     "an unknown table": "[filter]\nuid = [0]\n",
     "an unknown sink": '[sinks.file]\ntype = "flie"\n',
 }

@@ -62,9 +62,7 @@ def test_memory(programs: Programs, tmp_path: Path) -> None:
         busy = resident_mib(collector.pid)
         children = Path(f"/proc/{collector.pid}/task/{collector.pid}/children").read_text().split()
         outcome = collector.stop()
-    delivered = sum(
-        sink["delivered"] for kind in outcome.ledger["kinds"].values() for sink in kind["sinks"].values()
-    )
+    delivered = sum(sink["delivered"] for kind in outcome.ledger["kinds"].values() for sink in kind["sinks"].values())
     assert delivered >= 100_000
     assert children == []
     assert busy <= RESIDENT_MIB, f"{busy:.1f} MiB after {delivered} events, {idle:.1f} MiB before"

@@ -122,7 +122,7 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
             return b""
 
         os.set_blocking(process.stdout.fileno(), False)
-        until(lambda: line() or process.stdout and process.stdout.read(1), "a byte")
+        until(lambda: line() or (process.stdout and process.stdout.read(1)), "a byte")
         process.stdout.close()
         until(lambda: line() or process.poll() is not None, "the end")
         said = process.stderr.read() if process.stderr else b""

@@ -23,9 +23,7 @@ class BtfWriter:
         self._names = bytearray(b"\0")
         self._count = 0
 
-    def raw(
-        self, kind: int, name: str, value: int, rest: Sequence[int] = (), entries: int = 0, flag: int = 0
-    ) -> int:
+    def raw(self, kind: int, name: str, value: int, rest: Sequence[int] = (), entries: int = 0, flag: int = 0) -> int:
         """A type from its parts; ``rest`` are the words after the first three."""
         info = entries | kind << 24 | flag << 31
         self._types += struct.pack(f"<{3 + len(rest)}I", self.name(name), info, value, *rest)
@@ -63,11 +61,7 @@ class BtfWriter:
     ) -> int:
         """``members`` are (name, type, offset in bits); ``bitfields`` gives some of them a size in bits."""
         sizes = bitfields or {}
-        rest = [
-            word
-            for name, of, bits in members
-            for word in (self.name(name), of, bits | sizes.get(name, 0) << 24)
-        ]
+        rest = [word for name, of, bits in members for word in (self.name(name), of, bits | sizes.get(name, 0) << 24)]
         return self.raw(kind, name, size, rest, len(members), int(bool(sizes)))
 
     def enum(self, name: str, values: Mapping[str, int], *, signed: bool = False) -> int:
@@ -97,9 +91,7 @@ class BtfWriter:
 def small_kernel() -> BtfWriter:
     """A kernel with a handful of structures, two tracepoints and three enums."""
     b = BtfWriter()
-    char, s32, s64 = (
-        b.integer(name, size, signed=True) for name, size in (("char", 1), ("int", 4), ("long", 8))
-    )
+    char, s32, s64 = (b.integer(name, size, signed=True) for name, size in (("char", 1), ("int", 4), ("long", 8)))
     u16, u32, u64 = (b.integer(name, size) for name, size in (("short", 2), ("unsigned", 4), ("size_t", 8)))
     boolean = b.to(Kind.TYPEDEF, b.integer("_Bool", 1), "bool")
     void_pointer = b.to(Kind.PTR, 0)

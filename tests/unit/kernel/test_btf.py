@@ -65,9 +65,7 @@ def test_member_path_adds_offsets_up(btf: Btf) -> None:
     assert member.offset == 16
 
 
-@pytest.mark.parametrize(
-    "path", ["file.absent", "absent.f_path", "file.f_path.absent", "file.f_mode.x", "file"]
-)
+@pytest.mark.parametrize("path", ["file.absent", "absent.f_path", "file.f_path.absent", "file.f_mode.x", "file"])
 def test_absent_member(btf: Btf, path: str) -> None:
     """A path that breaks off anywhere, or names no member, is not a member."""
     assert not btf.has_member(path)
@@ -217,9 +215,7 @@ def test_undamaged_file_answers_everything() -> None:
     words=st.lists(
         st.tuples(
             st.integers(0, len(KERNEL) // 4 - 1),
-            st.one_of(
-                st.integers(0, 2**32 - 1), st.integers(0, 80), st.integers(0, 31).map(lambda bit: 1 << bit)
-            ),
+            st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 80), st.integers(0, 31).map(lambda bit: 1 << bit)),
         ),
         max_size=4,
     ),

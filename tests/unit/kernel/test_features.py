@@ -83,9 +83,7 @@ def test_good_host_passes(host: Host, change: dict[str, Any]) -> None:
         ({"release": "5.7.19"}, r"Linux 5\.7\.19 has no BPF ring buffer: boot Linux 5\.8 or later"),
     ],
 )
-def test_each_failure_is_one_sentence_with_its_remedy(
-    host: Host, change: dict[str, Any], message: str
-) -> None:
+def test_each_failure_is_one_sentence_with_its_remedy(host: Host, change: dict[str, Any], message: str) -> None:
     """Each thing that a host can lack is told in one line that ends with what to do."""
     with pytest.raises(PreflightError, match=message) as caught:
         preflight(replace(host, **change))

@@ -54,9 +54,7 @@ class Life:
 
     def fails_to_execute(self, name: bytes) -> Execve:
         """It stays what it is."""
-        event: Execve = self._event(
-            Execve, filename=b"/bin/" + name, exe_path=b"/bin/" + self.comm, result=-2
-        )
+        event: Execve = self._event(Execve, filename=b"/bin/" + name, exe_path=b"/bin/" + self.comm, result=-2)
         return event
 
     def forks(self, pid: int, start: int) -> tuple[Life, Fork]:

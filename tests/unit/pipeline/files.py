@@ -17,9 +17,7 @@ NOBODY = (1 << 22) + 1
 """A pid above what Linux gives to any process."""
 
 
-def new_hashes(
-    *, entries: int = 100, max_bytes: int = 1 << 30, wait_s: float = math.inf, workers: int = 2
-) -> Hashes:
+def new_hashes(*, entries: int = 100, max_bytes: int = 1 << 30, wait_s: float = math.inf, workers: int = 2) -> Hashes:
     """Hashes that wait for as long as it takes."""
     return Hashes(entries=entries, max_bytes=max_bytes, wait_s=wait_s, workers=workers)
 

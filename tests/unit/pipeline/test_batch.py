@@ -25,9 +25,7 @@ Receive = trio.MemoryReceiveChannel[Batch]
 
 
 @asynccontextmanager
-async def gathering(
-    *, events: int, age_s: float, capacity: float = math.inf
-) -> AsyncIterator[tuple[Send, Receive]]:
+async def gathering(*, events: int, age_s: float, capacity: float = math.inf) -> AsyncIterator[tuple[Send, Receive]]:
     """A running stage: where events go in, and where batches come out."""
     events_in, events_out = trio.open_memory_channel[list[HostEvent]](0)
     batches_in, batches_out = trio.open_memory_channel[Batch](capacity)

@@ -66,14 +66,10 @@ class Collector(ModuleType):
             raise ExceptionGroup("a nursery", [ExceptionGroup("another", [self.raises])])
         return self.ledger
 
-    async def collect(
-        self, config: Config, loading: Loading, *, reload: Any, duration_s: float | None
-    ) -> Ledger:
+    async def collect(self, config: Config, loading: Loading, *, reload: Any, duration_s: float | None) -> Ledger:
         return await self._end(config, loading, reload, duration_s)
 
-    async def record(
-        self, config: Config, loading: Loading, path: Path, *, duration_s: float | None
-    ) -> Ledger:
+    async def record(self, config: Config, loading: Loading, path: Path, *, duration_s: float | None) -> Ledger:
         return await self._end(config, loading, path, duration_s)
 
     async def replay(self, config: Config, path: Path) -> Ledger:
@@ -117,18 +113,15 @@ def complaint(captured: Captured, arguments: list[str], code: int) -> str:
         ("run --fast", "No such option: --fast; hookline run --help tells more"),
         (
             "run --duration -1",
-            "Invalid value for '--duration': must be a positive number of seconds; "
-            "hookline run --help tells more",
+            "Invalid value for '--duration': must be a positive number of seconds; hookline run --help tells more",
         ),
         (
             "record x --duration nan",
-            "Invalid value for '--duration': must be a positive number of seconds; "
-            "hookline record --help tells more",
+            "Invalid value for '--duration': must be a positive number of seconds; hookline record --help tells more",
         ),
         (
             "run --schema xml",
-            "Invalid value for '--schema': 'xml' is not one of 'smith', 'ecs'; "
-            "hookline run --help tells more",
+            "Invalid value for '--schema': 'xml' is not one of 'smith', 'ecs'; hookline run --help tells more",
         ),
         ("record", "Missing argument 'FILE'; hookline record --help tells more"),
         ("run --config /nonexistent.toml", "/nonexistent.toml: No such file or directory"),
@@ -169,9 +162,7 @@ def test_help_and_version(captured: Captured) -> None:
     assert captured.readouterr().out.startswith("hookline")
 
 
-def test_run_gives_the_collector_what_was_asked(
-    collector: Collector, loading: type[Loading], tmp_path: Path
-) -> None:
+def test_run_gives_the_collector_what_was_asked(collector: Collector, loading: type[Loading], tmp_path: Path) -> None:
     """The options of run reach the loader child and the collector; a reload applies them again."""
     file = tmp_path / "c.toml"
     file.write_text("[collector]\nring_bytes = 65536\n")
@@ -278,9 +269,7 @@ def test_a_bug_is_not_hidden(collector: Collector) -> None:
         invoke(["run"])
 
 
-def test_a_host_that_cannot_run_it(
-    loading: type[Loading], captured: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_that_cannot_run_it(loading: type[Loading], captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where preflight fails, nothing is started."""
 
     def preflight() -> None:
@@ -395,9 +384,7 @@ start.Loading = Loading
 start.preflight = lambda: None
 cli.invoke(["run"])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 

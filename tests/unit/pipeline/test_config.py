@@ -146,9 +146,7 @@ def test_a_wrong_probe_is_told_with_the_known_ones(file: Path) -> None:
     """A misspelled probe is told with the closest name and all others; an empty list is refused."""
     known = ", ".join(all_probes())
     sentence = refusal(file, '[collector]\nprobes = ["execv"]')
-    assert sentence == (
-        f'collector.probes must name any of {known} or all, not "execv" (did you mean execve?)'
-    )
+    assert sentence == (f'collector.probes must name any of {known} or all, not "execv" (did you mean execve?)')
     assert "at least one" in refusal(file, "[collector]\nprobes = []")
 
 
@@ -222,9 +220,7 @@ def test_overrides() -> None:
     assert with_overrides(config) == config
     assert with_overrides(config, probes=["exit"]).collector.probes == ("exit",)
     assert dict(with_overrides(config, output="x").sinks) == {"output": FileConfig(path="x")}
-    assert dict(with_overrides(config, output="-", schema="ecs").sinks) == {
-        "output": ConsoleConfig(schema="ecs")
-    }
+    assert dict(with_overrides(config, output="-", schema="ecs").sinks) == {"output": ConsoleConfig(schema="ecs")}
     both = with_overrides(config, schema="ecs", lossless=True).sinks
     assert both["a"] == FileConfig(path="a", keep=3, schema="ecs", when_full="block")
     assert both["b"] == ConsoleConfig(schema="ecs", when_full="block")
@@ -241,9 +237,7 @@ def test_wrong_overrides_name_the_option() -> None:
 
 def test_map_settings() -> None:
     """The kernel's maps get the filters as probes know them, which a loader child takes."""
-    config = fill(
-        Config, {"filters": {"exe": ["/bin/true"], "uid": [7]}, "collector": {"unix_sockets": True}}
-    )
+    config = fill(Config, {"filters": {"exe": ["/bin/true"], "uid": [7]}, "collector": {"unix_sockets": True}})
     settings = map_settings(config, 42)
     assert (settings.own_tgid, settings.unix_sockets) == (42, True)
     assert settings.wakeup_bytes == config.collector.wakeup_bytes

@@ -54,9 +54,7 @@ def records_of(made: list[tuple[type[ProcessEvent], dict[str, Any]]]) -> list[by
 
 
 def values_of(events: list[HostEvent]) -> list[Any]:
-    return [
-        (type(event), {name: getattr(event, name) for name in wire.marks(type(event))}) for event in events
-    ]
+    return [(type(event), {name: getattr(event, name) for name in wire.marks(type(event))}) for event in events]
 
 
 def on_few_cpus(made: tuple[type[ProcessEvent], dict[str, Any]]) -> tuple[type[ProcessEvent], dict[str, Any]]:
@@ -72,8 +70,7 @@ def test_a_span_gives_its_events(made: list[tuple[type[ProcessEvent], dict[str, 
     stage = Stage()
     events = stage.decode(wire.span(records_of(made)))
     expected = [
-        (event, {**values, "sequence": each.sequence})
-        for (event, values), each in zip(made, events, strict=True)
+        (event, {**values, "sequence": each.sequence}) for (event, values), each in zip(made, events, strict=True)
     ]
     assert values_of(events) == expected
     assert (stage.malformed(), stage.ledger.unknown_records) == (0, 0)

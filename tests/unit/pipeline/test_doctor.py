@@ -135,9 +135,7 @@ def test_a_condition_that_the_doctor_does_not_know(host: Host, monkeypatch: pyte
             raise PreflightError("the moon is full: wait")
 
     monkeypatch.setattr(doctor, "preflight", preflight)
-    assert [(each.name, each.detail) for each in check(host) if not each.ok] == [
-        ("other", "the moon is full: wait")
-    ]
+    assert [(each.name, each.detail) for each in check(host) if not each.ok] == [("other", "the moon is full: wait")]
 
 
 def test_probes_are_tried(host: Host, loader: type[Loader], capsys: pytest.CaptureFixture[str]) -> None:

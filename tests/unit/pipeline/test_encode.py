@@ -45,9 +45,7 @@ def test_one_line_an_event(schema: Schema, events: list[HostEvent], offset: int)
 
 HOSTILE = st.one_of(
     st.binary(max_size=80),
-    st.sampled_from(
-        [b'a"\\\n\r\x17\x1e\x00b\xff\xee\xbe\x80', b"%d%s%%%n", b"\xc3\x28\xed\xa0\x80", b"/" * 4000]
-    ),
+    st.sampled_from([b'a"\\\n\r\x17\x1e\x00b\xff\xee\xbe\x80', b"%d%s%%%n", b"\xc3\x28\xed\xa0\x80", b"/" * 4000]),
 )
 
 
@@ -59,10 +57,7 @@ def test_hostile_bytes_come_back(schema: Schema, exe: bytes, name: bytes, cwd: b
     event.exe = exe
     told = json.loads(lines([event], schema)[0])
     if schema == "smith":
-        found = [
-            told[key] if value else ""
-            for key, value in {"exe": exe, "filename": name, "run_path": cwd}.items()
-        ]
+        found = [told[key] if value else "" for key, value in {"exe": exe, "filename": name, "run_path": cwd}.items()]
     else:
         process, ours = told["process"], told["hookline"].get("process", {})
         found = [

@@ -168,9 +168,7 @@ def test_argv_keeps_hostile_bytes() -> None:
 
 def test_a_gap() -> None:
     """A gap names the kind, the CPU, the first and the last missing number, and the cause."""
-    gap = Gap(
-        flags=0, cpu=3, sequence=1, time_ns=0, lost_kind=59, lost_cpu=3, first=5, last=8, cause="kernel_ring"
-    )
+    gap = Gap(flags=0, cpu=3, sequence=1, time_ns=0, lost_kind=59, lost_cpu=3, first=5, last=8, cause="kernel_ring")
     assert told(gap).items() >= {
         "data_type": "900", "kind": "59", "cpu": "3", "first": "5", "last": "8", "cause": "kernel_ring"
     }.items()  # fmt: skip

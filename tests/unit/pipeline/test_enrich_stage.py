@@ -32,9 +32,7 @@ class Appends:
 
 
 def gap() -> Gap:
-    return Gap(
-        flags=0, cpu=0, sequence=1, time_ns=0, lost_kind=60, lost_cpu=0, first=1, last=1, cause="kernel_ring"
-    )
+    return Gap(flags=0, cpu=0, sequence=1, time_ns=0, lost_kind=60, lost_cpu=0, first=1, last=1, cause="kernel_ring")
 
 
 async def test_enrichments_in_order_and_events_in_order() -> None:

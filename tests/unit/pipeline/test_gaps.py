@@ -37,11 +37,7 @@ def run(numbers: Iterable[Number], emitted: Iterable[Number] = ()) -> tuple[Ledg
 
 def gaps(events: Iterable[HostEvent]) -> list[tuple[int, int, int, int]]:
     """(kind, cpu, first, last) of every gap."""
-    return [
-        (event.lost_kind, event.lost_cpu, event.first, event.last)
-        for event in events
-        if isinstance(event, Gap)
-    ]
+    return [(event.lost_kind, event.lost_cpu, event.first, event.last) for event in events if isinstance(event, Gap)]
 
 
 @pytest.mark.parametrize(
@@ -96,9 +92,7 @@ def test_what_is_missing_adds_up(sent: list[tuple[int, int, bool]]) -> None:
         else:
             kept.append((kind, cpu, number))
     ledger, events = run(kept, [(kind, cpu, number) for (kind, cpu), number in last.items()])
-    named = [
-        (kind, cpu, number) for kind, cpu, first, end in gaps(events) for number in range(first, end + 1)
-    ]
+    named = [(kind, cpu, number) for kind, cpu, first, end in gaps(events) for number in range(first, end + 1)]
     assert len(named) == len(set(named))
     assert set(named) == lost
     for kind in KINDS:

@@ -63,6 +63,23 @@ def _let_ctime_pass(path: Path, before_ns: int) -> None:
         path.chmod(0o700)
 
 
+@pytest.mark.parametrize("content", [b"#!/bin/evil\n", b""], ids=["rewritten", "emptied"])
+async def test_a_file_that_changes_while_it_is_read(
+    path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is written to between its opening and its last byte has no digest: it would be nobody's."""
+    event, real_read = run_of(path), os.read
+
+    def read(fd: int, size: int) -> bytes:
+        before_ns = path.stat().st_ctime_ns
+        executable(path, content)
+        _let_ctime_pass(path, before_ns)
+        return real_read(fd, size)
+
+    monkeypatch.setattr(os, "read", read)
+    assert await told(new_hashes(), event) == [(UNKNOWN, "changed")]
+
+
 async def test_a_copy_is_not_the_file(path: Path) -> None:
     """A copy with the same bytes is not the file that ran."""
     event = run_of(path)

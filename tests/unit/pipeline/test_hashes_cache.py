@@ -171,9 +171,7 @@ async def test_a_failure_is_not_for_ever(
     assert await told(hashes, run_of(other)) == [verified(other)]
 
 
-async def test_what_fails_is_not_tried_for_every_event(
-    path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_what_fails_is_not_tried_for_every_event(path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """A file that cannot be reached costs no look a batch: its events are told the same at once."""
     hashes = new_hashes()
     event, again = run_of(path), run_of(path)

@@ -118,12 +118,8 @@ async def test_a_pid_reused_within_a_clock_tick() -> None:
     first, forked = init.forks(10, 1)
     await told(tree, forked, first.executes(b"evil"), first.ends())
     start = first.start_ns + 1000
-    fork = made(
-        Fork, tgid=1, pid=1, start_time=init.start_ns, child_tgid=10, child_start_time=start, comm=b"init"
-    )
-    event = made(
-        Exit, tgid=10, pid=10, ppid=1, start_time=start, parent_start_time=init.start_ns, comm=b"init"
-    )
+    fork = made(Fork, tgid=1, pid=1, start_time=init.start_ns, child_tgid=10, child_start_time=start, comm=b"init")
+    event = made(Exit, tgid=10, pid=10, ppid=1, start_time=start, parent_start_time=init.start_ns, comm=b"init")
     assert (await told(tree, fork, event))[1] == "1(init)->10(init)"
     assert not event.exe
 

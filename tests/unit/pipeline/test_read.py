@@ -54,9 +54,7 @@ async def reading(*, last: Callable[[], None] = nothing, spans: int = 100) -> As
             state.detached = True
             last()
 
-        stage = partial(
-            read, ring, send, span_bytes=256, poll_interval_s=INTERVAL_S, stop=state.stop, detach=detach
-        )
+        stage = partial(read, ring, send, span_bytes=256, poll_interval_s=INTERVAL_S, stop=state.stop, detach=detach)
         async with trio.open_nursery() as nursery:
             await nursery.start(stage)
             yield state

@@ -176,9 +176,7 @@ def test_another_schema_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Records of another schema are not decoded with this one's offsets; the sentence says what to do."""
     make(path)
     monkeypatch.setattr(module, "fingerprint", lambda _events: "0123456789abcdef")
-    with pytest.raises(
-        RecordingError, match=r"another schema .*here 0123456789abcdef.*the Hookline that did"
-    ):
+    with pytest.raises(RecordingError, match=r"another schema .*here 0123456789abcdef.*the Hookline that did"):
         open_recording(path)
 
 

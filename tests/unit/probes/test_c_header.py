@@ -35,9 +35,7 @@ def ask_c(folder: Path, events: Iterable[type[ProcessEvent]], questions: Iterabl
     assert GCC is not None
     prints = "".join(f'printf("%llu\\n", (unsigned long long)({each}));' for each in questions)
     source, program = folder / "ask.c", folder / "ask"
-    source.write_text(
-        f"{PRELUDE}{c_header(events)}int main(void) {{ {prints} return 0; }}\n", encoding="ascii"
-    )
+    source.write_text(f"{PRELUDE}{c_header(events)}int main(void) {{ {prints} return 0; }}\n", encoding="ascii")
     subprocess.run([GCC, "-Wall", "-Werror", "-o", program, source], check=True, timeout=60)
     answer = subprocess.run([program], check=True, timeout=60, capture_output=True, text=True)
     return [int(line) for line in answer.stdout.split()]
@@ -49,9 +47,7 @@ def expected(shape: Layout) -> dict[str, int]:
     header = {f"offsetof(struct hl_header, {m.name})": m.offset for m in shape.header}
     body = {f"sizeof(struct hl_header) + offsetof(struct hl_{name}, {m.name})": m.offset for m in shape.body}
     cuts = {f"HL_{name}_{tail.name}_CUT".upper(): shape.cut_bit(tail.name) for tail in shape.tails}
-    limits = {
-        f"HL_{name}_{tail.name}_MAX".upper(): tail.tail.limit for tail in shape.tails if tail.tail is not None
-    }
+    limits = {f"HL_{name}_{tail.name}_MAX".upper(): tail.tail.limit for tail in shape.tails if tail.tail is not None}
     numbers = {f"HL_KIND_{name.upper()}": shape.event.data_type, f"HL_SIZE_{name.upper()}": shape.size}
     return {"sizeof(struct hl_header)": shape.header_size, **header, **body, **cuts, **limits, **numbers}
 
@@ -85,9 +81,7 @@ def test_a_compiler_refuses_another_offset(tmp_path: Path) -> None:
     assert "offsetof(struct hl_made_up, b) == 8" in text
     (tmp_path / "bad.c").write_text(PRELUDE + text.replace("b) == 8", "b) == 1"), encoding="ascii")
     assert GCC is not None
-    run = subprocess.run(
-        [GCC, "-c", "-o", "/dev/null", "bad.c"], cwd=tmp_path, capture_output=True, check=False
-    )
+    run = subprocess.run([GCC, "-c", "-o", "/dev/null", "bad.c"], cwd=tmp_path, capture_output=True, check=False)
     assert run.returncode
     assert b"made_up.b" in run.stderr
 

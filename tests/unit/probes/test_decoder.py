@@ -30,9 +30,7 @@ def seen(event: ProcessEvent) -> dict[str, Any]:
 
 
 @given(wire.any_record(), st.binary(max_size=24), st.binary(max_size=24))
-def test_values_come_back(
-    made: tuple[type[ProcessEvent], dict[str, Any]], before: bytes, after: bytes
-) -> None:
+def test_values_come_back(made: tuple[type[ProcessEvent], dict[str, Any]], before: bytes, after: bytes) -> None:
     """Every field has the value that was put into the record, wherever the record lies in its buffer."""
     event, values = made
     raw = wire.record(event, values)
@@ -49,9 +47,7 @@ def test_enrichments_are_not_known_yet(made: tuple[type[ProcessEvent], dict[str,
 
 
 @given(wire.any_record(), st.data())
-def test_every_truncation_is_an_error(
-    made: tuple[type[ProcessEvent], dict[str, Any]], data: st.DataObject
-) -> None:
+def test_every_truncation_is_an_error(made: tuple[type[ProcessEvent], dict[str, Any]], data: st.DataObject) -> None:
     """A record that lacks bytes at its end is an error that names the kind, never an event."""
     raw = wire.record(*made)
     cut = raw[: data.draw(st.integers(0, len(raw) - 1))]
@@ -67,9 +63,7 @@ def test_surplus_is_an_error(made: tuple[type[ProcessEvent], dict[str, Any]], su
 
 
 @given(wire.any_record(), st.data())
-def test_a_lying_length_shifts_no_field(
-    made: tuple[type[ProcessEvent], dict[str, Any]], data: st.DataObject
-) -> None:
+def test_a_lying_length_shifts_no_field(made: tuple[type[ProcessEvent], dict[str, Any]], data: st.DataObject) -> None:
     """Tail lengths that do not add up are an error; what adds up is exactly the bytes that it names."""
     event, values = made
     if not (tails := wire.tail_names(event)):
@@ -114,9 +108,7 @@ STRINGS = st.lists(st.binary(max_size=12).map(lambda raw: raw.replace(b"\0", b""
 
 
 @given(STRINGS, STRINGS, st.binary(max_size=20).map(lambda raw: raw.replace(b"\0", b"")))
-def test_variables_are_found_by_their_whole_name(
-    before: list[bytes], after: list[bytes], value: bytes
-) -> None:
+def test_variables_are_found_by_their_whole_name(before: list[bytes], after: list[bytes], value: bytes) -> None:
     """A variable is the first string that begins with its name and "="; other strings are no obstacle."""
     decoys = [b"XSSH_CONNECTION=no", b"SSH_CONNECTIONS=no", b"SSH_CONNECTION", b"ssh_connection=no"]
     strings = [*decoys, *before, b"SSH_CONNECTION=" + value, *after, b"SSH_CONNECTION=later"]

@@ -56,9 +56,7 @@ def open_fds() -> set[int]:
 
 
 @pytest.mark.parametrize("count", [len(MAPS) + 2, 200, 201, 400, 450])
-def test_descriptors_arrive_in_order(
-    ends: tuple[socket.socket, socket.socket], files: list[int], count: int
-) -> None:
+def test_descriptors_arrive_in_order(ends: tuple[socket.socket, socket.socket], files: list[int], count: int) -> None:
     """Every descriptor arrives, in order, closed to children, however many messages they take."""
     ours, theirs = ends
     answer = answer_for(files[:count])
@@ -97,9 +95,7 @@ def test_a_child_that_dies_in_its_answer(ends: tuple[socket.socket, socket.socke
         receive(ours)
 
 
-def test_a_child_that_dies_between_descriptors(
-    ends: tuple[socket.socket, socket.socket], files: list[int]
-) -> None:
+def test_a_child_that_dies_between_descriptors(ends: tuple[socket.socket, socket.socket], files: list[int]) -> None:
     """An answer that lacks descriptors is an error, and those that came do not stay open."""
     ours, theirs = ends
     send(theirs, answer_for(files), files[:210])

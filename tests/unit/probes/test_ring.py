@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from tests.unit.probes.rings import BUSY, DISCARDED, PAGE, Producer, drain, new_ring, reader_of
 
-STARTS = st.one_of(st.just(0), st.integers(0, PAGE // 8), st.integers(1 << 29, 1 << 40)).map(
-    lambda at: at * 8
-)
+STARTS = st.one_of(st.just(0), st.integers(0, PAGE // 8), st.integers(1 << 29, 1 << 40)).map(lambda at: at * 8)
 """Positions that the ring may have reached: they only grow, far beyond 32 bits."""
 
 
@@ -180,9 +178,7 @@ def test_interleaved_producer(start: int, steps: list[Step], limit: int) -> None
             elif producer.room >= 80:
                 record = Step(step.payload, step.flags)
                 model.records.append(record)
-                place = producer.emit(
-                    bytes(len(step.payload)) if step.flags & BUSY else step.payload, step.flags
-                )
+                place = producer.emit(bytes(len(step.payload)) if step.flags & BUSY else step.payload, step.flags)
                 if step.flags & BUSY:
                     model.busy.append((place, record))
             assert drain(ring, limit) == model.readable()

@@ -88,9 +88,7 @@ def rotated(path: Path) -> list[Path]:
     """The rotated files of ``path`` in the order of rotation."""
     shape = re.compile(r"events-(\d{8}T\d{6}Z)-(\d+)\.ndjson(\.zst)?")
     matches = [(shape.fullmatch(file.name), file) for file in path.parent.iterdir()]
-    return [
-        file for _, _, file in sorted((match[1], int(match[2]), file) for match, file in matches if match)
-    ]
+    return [file for _, _, file in sorted((match[1], int(match[2]), file) for match, file in matches if match)]
 
 
 def content(file: Path) -> bytes:

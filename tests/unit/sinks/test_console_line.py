@@ -105,8 +105,7 @@ def test_cut_keeps_its_promise(text: str, columns: int) -> None:
     """Cut text is never wider than asked, and a beginning of the text, with an ellipsis if not all of it."""
     result = cut(text, columns)
     cells = sum(
-        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
-        for char in result
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in result
     )
     assert cells <= columns
     assert result == text or text.startswith(result.removesuffix("…"))

@@ -109,9 +109,7 @@ async def test_descriptor_stays_as_it_is(pipe: tuple[int, int]) -> None:
     assert os.get_blocking(pipe[1])
 
 
-async def test_pipe_that_cannot_be_opened_again(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pipe_that_cannot_be_opened_again(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a descriptor of its own, in a jail without /proc, the sink can still be cancelled."""
 
     def refuse(*_: object) -> int:

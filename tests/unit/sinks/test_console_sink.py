@@ -88,9 +88,7 @@ async def test_ndjson_on_a_terminal(terminal: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-async def test_no_colour(
-    terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+async def test_no_colour(terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """NO_COLOR and a dumb terminal turn colour off, and nothing else."""
     monkeypatch.setenv(name, value)
     async with open_sink(console_config(), fd=terminal[1]) as sink:

@@ -166,9 +166,7 @@ async def test_write_that_fails_halfway(tmp_path: Path, monkeypatch: pytest.Monk
     assert everything(path) == [0, 1, 2, 3]
 
 
-async def test_half_a_batch_that_cannot_be_taken_back_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_half_a_batch_that_cannot_be_taken_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If even truncating fails, nothing is appended until it has succeeded."""
     path = tmp_path / "events.ndjson"
 

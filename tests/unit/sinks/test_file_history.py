@@ -91,9 +91,7 @@ class History:
 
 
 @settings(max_examples=150)
-@given(
-    steps, st.sampled_from([0, 1, 60, 200]), st.booleans(), st.sampled_from(["never", "interval", "always"])
-)
+@given(steps, st.sampled_from([0, 1, 60, 200]), st.booleans(), st.sampled_from(["never", "interval", "always"]))
 def test_any_history(history: list[Step], rotate_bytes: int, compress: bool, fsync: str) -> None:
     """No sequence of batches, failures, rotations, reopenings, restarts and crashes loses or joins a line."""
     with tempfile.TemporaryDirectory() as directory:

@@ -113,9 +113,7 @@ async def test_fifo_is_refused_without_waiting_for_a_reader(tmp_path: Path) -> N
             pass
 
 
-async def test_fifo_that_comes_after_the_check_is_refused_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_fifo_that_comes_after_the_check_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts is what was opened, not what was there a moment before."""
     path = tmp_path / "events.ndjson"
     os.mkfifo(path)
@@ -125,9 +123,7 @@ async def test_fifo_that_comes_after_the_check_is_refused_too(
             pass
 
 
-async def test_link_that_comes_after_the_check_is_refused_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_link_that_comes_after_the_check_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that is planted between check and opening is not followed either."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
@@ -141,9 +137,7 @@ async def test_link_that_comes_after_the_check_is_refused_too(
 
 async def test_directory_is_refused(tmp_path: Path) -> None:
     """The error for a directory proposes a file in it."""
-    with pytest.raises(
-        SinkError, match=r"is a directory; set path to a file in it, such as .*/events\.ndjson"
-    ):
+    with pytest.raises(SinkError, match=r"is a directory; set path to a file in it, such as .*/events\.ndjson"):
         async with open_sink(file_config(tmp_path)):
             pass
 

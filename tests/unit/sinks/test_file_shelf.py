@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sinks.file.sink import open_sink
 from sinks.file.shelf import Shelf
+from sinks.file.sink import open_sink
 from tests.unit.sinks.doubles import (
     Clock,
     batch,
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("links", [True, False])
-async def test_occupied_names_are_not_overwritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
-) -> None:
+async def test_occupied_names_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     """Whatever lies where a rotated file would go keeps its content, with and without hard links."""
 
     def link(source: str, target: str, *, follow_symlinks: bool) -> None:
@@ -129,9 +127,7 @@ async def test_compression_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("fsync", "times"), [("never", 0), ("interval", 1), ("always", 1)])
-async def test_rotated_file_is_synced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: str, times: int
-) -> None:
+async def test_rotated_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: str, times: int) -> None:
     """A file that was rotated at the last moment is synced, once, before the sink has been left."""
     path = tmp_path / "events.ndjson"
     synced: list[str] = []
