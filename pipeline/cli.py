@@ -12,6 +12,7 @@ What a command needs is imported when it runs: see `pipeline.start`.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,8 +195,16 @@ def invoke(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _open_standard_descriptors() -> None:
+    """Keep files of ours from landing on the numbers of a closed standard input, output or error."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def main() -> None:
     """The console script."""
+    _open_standard_descriptors()
     sys.exit(invoke(sys.argv[1:]))
 
 

@@ -29,6 +29,7 @@ _NOT_TRIED = "not tried, see above"
 
 _CHECKS: Mapping[str, tuple[tuple[str, ...], Callable[[Host], object]]] = {
     "privileges": (("uid", "capabilities", "user_namespace"), lambda host: f"user {host.uid}"),
+    "process ids": (("pid_namespace",), lambda _host: "the host's own"),
     "machine": (("system", "machine"), lambda host: f"{host.system} on {host.machine}"),
     "kernel types": (("btf",), lambda host: host.btf),
     "bcc": (("bcc",), lambda host: ", ".join(map(str, host.bcc or ()))),

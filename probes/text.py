@@ -90,7 +90,7 @@ def open_file_text(path: bytes, mode: int, inode: int) -> str:
         return f"socket:[{inode}]"
     if stat.S_ISFIFO(mode):
         return f"pipe:[{inode}]"
-    return to_text(path)
+    return f"anon_inode:{to_text(path)}" if path.startswith(b"[") else to_text(path)
 
 
 def printable(text: str) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _OLDEST_KERNEL = (5, 8, 0)  # BPF_MAP_TYPE_RINGBUF
 # Bits of CapEff, from include/uapi/linux/capability.h.
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 1, 2, 21, 38, 39
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO of include/linux/proc_ns.h."""
+
 _ALL_IDS = "4294967295"
 
 
@@ -44,6 +47,9 @@ class Host:
     capabilities: int
     user_namespace: bool
     bcc: tuple[Path, ...] | None
+    pid_namespace: int = _FIRST_PID_NAMESPACE
+    """Inode of this process's pid namespace."""
+
     btf: Path = VMLINUX
     tracefs: tuple[Path, ...] = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
     event_sources: Path = Path("/sys/bus/event_source/devices")
@@ -63,6 +69,7 @@ class Host:
             capabilities=int(effective[1], 16) if effective else 0,
             user_namespace=_in_user_namespace(Path("/proc/self/uid_map")),
             bcc=tuple(map(Path, spec.submodule_search_locations or ())) if spec else None,
+            pid_namespace=os.stat("/proc/self/ns/pid").st_ino,
         )
 
     def events(self) -> Path | None:
@@ -73,7 +80,15 @@ class Host:
 def preflight(host: Host | None = None) -> None:
     """Raise ``PreflightError``, one sentence with the remedy, for the first reason why no probe can run."""
     host = host or Host.current()
-    for check in (_check_privileges, _check_machine, _check_btf, _check_bcc, _check_tracefs, _check_version):
+    for check in (
+        _check_privileges,
+        _check_pid_namespace,
+        _check_machine,
+        _check_btf,
+        _check_bcc,
+        _check_tracefs,
+        _check_version,
+    ):
         check(host)
 
 
@@ -169,6 +184,14 @@ def _check_privileges(host: Host) -> None:
         raise PreflightError(f"root lacks {lacking} here, as in a container: run the container with --privileged")
     if host.user_namespace:
         raise PreflightError("privileges end at this user namespace: run Hookline as root of the host itself")
+
+
+def _check_pid_namespace(host: Host) -> None:
+    if host.pid_namespace != _FIRST_PID_NAMESPACE:
+        raise PreflightError(
+            "this process is in a pid namespace of its own, where the kernel's process ids mean others: "
+            "run Hookline on the host, or its container with --pid=host"
+        )
 
 
 def _check_machine(host: Host) -> None:

@@ -74,10 +74,7 @@ class Ring:
             return None
         first, last = start & mask, (start & mask) + position - start
         data = self._data
-        if last <= self._size:
-            copied = bytes(data[first:last])
-        else:
-            copied = b"".join((data[first:], data[: last - self._size]))
+        copied = bytes(data[first:last]) if last <= self._size else bytes(data[first:]) + data[: last - self._size]
         self._consumer[0] = position
         return Span(copied, records)
 

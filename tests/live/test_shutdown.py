@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.accounts import Outcome
-from tests.live.collector import HOOKLINE, LIMIT_S, ROOT, Collector, toml, until
+from tests.live.collector import HOOKLINE, LIMIT_S, ROOT, Collector, until
 from tests.live.conftest import Programs
 from tests.live.loads import flood, load
 
@@ -106,25 +106,3 @@ def orphans() -> list[str]:
             if "probes.kernel.child" in command and parent == "1":
                 left.append(pid)
     return left
-
-
-def test_a_reader_that_goes_away(tmp_path: Path) -> None:
-    """`hookline run --output - | head -1` ends well and at once."""
-    config = tmp_path / "config.toml"
-    config.write_text(toml({"metrics": {"listen": ""}}))
-    ledger = tmp_path / "ledger"
-    command = [*HOOKLINE, "run", "--config", config, "--output", "-", "--ledger", ledger]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-
-        def line() -> bytes:
-            subprocess.run(["true"], check=True)
-            return b""
-
-        os.set_blocking(process.stdout.fileno(), False)
-        until(lambda: line() or (process.stdout and process.stdout.read(1)), "a byte")
-        process.stdout.close()
-        until(lambda: line() or process.poll() is not None, "the end")
-        said = process.stderr.read() if process.stderr else b""
-    assert (process.returncode, b"Traceback" in said) == (0, False), said
-    assert ledger.exists()

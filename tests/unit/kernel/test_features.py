@@ -76,6 +76,7 @@ def test_good_host_passes(host: Host, change: dict[str, Any]) -> None:
         ({"uid": 1000, "capabilities": CAP_SYS_ADMIN}, "user 1000 lacks CAP_DAC_READ_SEARCH:"),
         ({"capabilities": CAP_BPF}, "root lacks CAP_PERFMON here.*--privileged"),
         ({"user_namespace": True}, "user namespace.*root of the host"),
+        ({"pid_namespace": 1}, "pid namespace of its own.*--pid=host"),
         ({"machine": "aarch64"}, "only x86-64 Linux .* Linux on aarch64"),
         ({"system": "Darwin"}, "only x86-64 Linux .* Darwin on x86_64"),
         ({"bcc": None}, "bcc is not there: apt-get install python3-bpfcc"),

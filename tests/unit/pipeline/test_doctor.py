@@ -102,6 +102,7 @@ def test_a_sound_host(host: Host) -> None:
     [
         ("privileges", {"uid": 1000, "capabilities": 0}),
         ("privileges", {"user_namespace": True}),
+        ("process ids", {"pid_namespace": 1}),
         ("machine", {"machine": "aarch64"}),
         ("kernel types", {"btf": Path("absent")}),
         ("bcc", {"bcc": None}),

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The smallest configuration, the largest event, two collectors, some probes only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.live.collector import Collector
+from tests.live.conftest import Programs
+from tests.live.deep import components, deep_folder, place
+from tests.live.loads import flood
+from tests.live.views import truncated
+
+SMALLEST = {
+    "collector": {"ring_bytes": 65_536, "wakeup_bytes": 1_024, "poll_interval_ms": 1, "span_bytes": 4_096},
+    "pipeline": {"queue_batches": 1, "batch_events": 1, "batch_age_ms": 1},
+    "enrich.hashes": {"cache_entries": 1, "workers": 1},
+    "enrich.process_tree": {"depth": 1, "max_processes": 1_024},
+    "sinks.file": {"queue_batches": 1},
+}
+
+
+def test_the_smallest_of_everything(programs: Programs, tmp_path: Path) -> None:
+    """With every bound at its least the ledger closes, and the largest event there is comes through whole."""
+    unit = b"\xff\n" * 100
+    with Collector(tmp_path, SMALLEST) as collector:
+        flood(programs, tmp_path, executions=200, files=200, connections=200)
+        collector.sync()
+        with deep_folder(tmp_path, components(tmp_path, 4080, unit)) as (here, folder):
+            place(programs("nop"), here, b"largest")
+            with open(os.open(b"largest", os.O_RDONLY, dir_fd=here), "rb") as file:
+                arguments = [folder + b"/largest", b"x" * 100_000]
+                cwd = f"/proc/self/fd/{here}"
+                environment = {b"LD_PRELOAD": b"x" * 500, b"SSH_CONNECTION": b"y" * 480}
+                with subprocess.Popen(
+                    arguments, stdin=file, stdout=file, cwd=cwd, env=environment
+                ) as process:
+                    assert process.wait() == 0
+            pid = str(process.pid)
+            [event] = collector.wait_for(lambda event: event["data_type"] == "59" and event["tgid"] == pid)
+        collector.stop().check()
+    assert truncated(event) == {"argv"}
+    assert len(event["argv"]) == 32_768
+    assert (event["LD_PRELOAD"], event["SSH_CONNECTION"]) == ("x" * 500, "y" * 480)
+    assert event["exe"] == event["stdin"] == event["stdout"] == event["filename"]
+    assert event["exe"].startswith(event["run_path"])
+
+
+def test_two_collectors(programs: Programs, tmp_path: Path) -> None:
+    """Two collectors at the same time each tell everything, and each leaves out itself only."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    with Collector(folders[0]) as first, Collector(folders[1]) as second:
+        with subprocess.Popen([programs("spawn"), "500", "0", programs("nop"), "both"]) as spawner:
+            assert spawner.wait() == 0
+        outcomes = [collector.stop() for collector in (first, second)]
+    for outcome, own in zip(outcomes, (first, second), strict=True):
+        ran = [event for event in outcome.events if event.get("ppid") == str(spawner.pid)]
+        assert sum(event["data_type"] == "59" for event in ran) == 500
+        assert str(own.pid) not in {event.get("tgid") for event in outcome.events}
+        outcome.check()
+    assert str(second.output) in {event.get("file_path") for event in outcomes[0].events}
+
+
+@pytest.mark.parametrize("only", ["execve", "connect"])
+def test_some_probes(only: str, programs: Programs, tmp_path: Path) -> None:
+    """With --probe only that kind is told, still with executable, MD5 and tree."""
+    with Collector(tmp_path, None, "--probe", only) as collector:
+        flood(programs, tmp_path, executions=50, files=50, connections=50)
+        outcome = collector.stop()
+    kinds = {"execve": "59", "connect": "42"}
+    assert {event["data_type"] for event in outcome.events} == {kinds[only]}
+    wanted = str(programs("nop" if only == "execve" else "connect"))
+    ours = [event for event in outcome.events if event["exe"] == wanted]
+    assert len(ours) == 50
+    assert {len(event["exe_md5"]) for event in ours} == {32}
+    assert all(f"->{os.getpid()}(" in event["pid_tree"] for event in ours)
+    outcome.check()
+
+
+def test_what_is_told_of_a_process(programs: Programs, collector: Collector) -> None:
+    """Ids of process, parent, group, session and user, and the time, are those of the process."""
+    before = time.time_ns() // 1_000_000
+    with subprocess.Popen(
+        [programs("hold")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        group, session = os.getpgid(process.pid), os.getsid(process.pid)
+        after = time.time_ns() // 1_000_000
+    told = [event for event in collector.sync() if event.get("tgid") == str(process.pid)]
+    [ran] = [event for event in told if event["data_type"] == "59"]
+    expected = {"pid": process.pid, "ppid": os.getpid(), "pgid": group, "sid": session, "uid": os.getuid()}
+    assert {key: int(ran[key]) for key in expected} == expected
+    assert before <= int(ran["time"]) <= after
+    assert (ran["comm"], ran["user"], ran["nodename"]) == ("hold", "root", os.uname().nodename)
+    assert len({event["entity_id"] for event in told}) == 1
+
+
+def test_an_event_is_told_soon(tmp_path: Path) -> None:
+    """On a quiet host an event is in the file within half a second, with the intervals of the defaults."""
+    with Collector(tmp_path, {"pipeline": {"batch_age_ms": 200}}) as collector:
+        took = []
+        for _ in range(3):
+            start = time.monotonic()
+            collector.sync()
+            took.append(time.monotonic() - start)
+        collector.stop().check()
+    assert min(took) < 0.5, took
