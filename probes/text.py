@@ -14,11 +14,19 @@ from __future__ import annotations
 import codecs
 import re
 import stat
+from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop
+from typing import Generic, TypeVar
 
 _PRIVATE = re.compile("[\uef80-\uefff]")
 _PRIVATE_RUN = re.compile("[\uef80-\uefff]+")
 _ERRORS = "hookline-private-use"
+
+_REMEMBERED = 4096
+_LONGEST = 256
+
+_Key = TypeVar("_Key", bytes, str)
+_Value = TypeVar("_Value")
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
@@ -91,6 +99,25 @@ def open_file_text(path: bytes, mode: int, inode: int) -> str:
     if stat.S_ISFIFO(mode):
         return f"pipe:[{inode}]"
     return f"anon_inode:{to_text(path)}" if path.startswith(b"[") else to_text(path)
+
+
+class Remembered(dict[_Key, _Value], Generic[_Key, _Value]):
+    """What `make` gives for short keys, ready: the same ones come again and again, and a look-up is cheap.
+
+    Forgets everything at 4,096 keys, and never keeps one of over 256 bytes or characters: what an attacker can
+    make many or long takes no memory.
+    """
+
+    def __init__(self, make: Callable[[_Key], _Value]) -> None:
+        self._make: Callable[[_Key], _Value] = make
+
+    def __missing__(self, key: _Key) -> _Value:
+        value = self._make(key)
+        if len(key) <= _LONGEST:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[key] = value
+        return value
 
 
 def printable(text: str) -> str:

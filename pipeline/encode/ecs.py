@@ -9,7 +9,7 @@ from time import gmtime, strftime
 
 from pipeline.encode.nested import Leaf, nest, wrap
 from pipeline.encode.smith import Encode
-from pipeline.encode.values import Quoted, argv_text, cut_marks, namespace, quote, text_expression
+from pipeline.encode.values import argv_text, cut_marks, namespace, quote, quoted, text_expression
 from pipeline.enrich.host import Host
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import Field, event_fields
@@ -58,7 +58,7 @@ def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
         **namespace(absent=b""),
         "template": document.template.encode("ascii"),
         "wrap": wrap,
-        "known": Quoted[str](_known, b""),
+        "known": quoted(_known, b""),
         "known_once": _known_once,
         "args": _args,
         "arguments": _arguments,

@@ -6,15 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from probes.event import Chars, HostEvent, Ip, ProcessEvent
 from probes.layout import Field, layout
-from probes.text import address_text, cstring_text, open_file_text, to_text, unix_text
-
-_REMEMBERED = 4096
-_LONGEST = 256
-"""Characters; what an attacker can make long is not remembered."""
+from probes.text import Remembered, address_text, cstring_text, open_file_text, to_text, unix_text
 
 _Key = TypeVar("_Key", bytes, str)
 
@@ -24,21 +20,25 @@ def quote(text: str) -> bytes:
     return encode_basestring_ascii(text).encode("ascii")
 
 
-class Quoted(dict[_Key, bytes], Generic[_Key]):
-    """Short texts as JSON strings, ready: the same ones come again and again, and a look-up is cheap."""
+def quoted(text: Callable[[_Key], str], absent: bytes) -> Remembered[_Key, bytes]:
+    """JSON strings of what `text` makes of keys; `absent` of what it makes nothing of."""
 
-    def __init__(self, text: Callable[[_Key], str], absent: bytes) -> None:
-        self._text: Callable[[_Key], str] = text
-        self._absent = absent
+    def make(key: _Key) -> bytes:
+        made = text(key)
+        return quote(made) if made else absent
 
-    def __missing__(self, key: _Key) -> bytes:
-        text = self._text(key)
-        quoted = quote(text) if text else self._absent
-        if len(key) <= _LONGEST:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[key] = quoted
-        return quoted
+    return Remembered(make)
+
+
+_PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\') + b"\0"
+"""What JSON takes as it is, and the NUL that ends an argument."""
+
+
+def argv_json(argv: bytes) -> bytes:
+    """Arguments as one JSON string, each ended by a space."""
+    if argv.translate(None, _PLAIN):
+        return quote(argv_text(argv))
+    return b'"%s"' % argv.replace(b"\0", b" ")
 
 
 def argv_text(argv: bytes) -> str:
@@ -49,7 +49,7 @@ def argv_text(argv: bytes) -> str:
 def namespace(absent: bytes) -> dict[str, Any]:
     """What the expressions of `text_expression` call; `absent` is the JSON of what is not known."""
 
-    @lru_cache(_REMEMBERED)
+    @lru_cache(4096)
     def address(family: int, raw: bytes) -> bytes:
         text = address_text(family, raw)
         return quote(text) if text else absent
@@ -61,11 +61,11 @@ def namespace(absent: bytes) -> dict[str, Any]:
     return {
         "ascii_json": encode_basestring_ascii,
         "quote": quote,
-        "argv_text": argv_text,
-        "names": Quoted[bytes](to_text, absent),
-        "cstrings": Quoted[bytes](cstring_text, absent),
-        "unix_names": Quoted[bytes](unix_text, absent),
-        "texts": Quoted[str](str, absent),
+        "argv_json": argv_json,
+        "names": quoted(to_text, absent),
+        "cstrings": quoted(cstring_text, absent),
+        "unix_names": quoted(unix_text, absent),
+        "texts": quoted(str, absent),
         "address": address,
         "open_file": open_file,
     }
@@ -82,11 +82,7 @@ def text_expression(field: Field) -> str:
     form = field.tail.form if field.tail is not None else "name"
     match form:
         case "argv":
-            # Nearly all arguments are ASCII, and are spared three calls.
-            return (
-                f"ascii_json({value}.replace(b'\\0', b' ').decode('ascii')).encode('ascii')"
-                f" if {value}.isascii() else quote(argv_text({value}))"
-            )
+            return f"argv_json({value})"
         case "unix":
             return f"unix_names[{value}]"
         case "open_file":

@@ -19,7 +19,7 @@ from probes.event import NO_FILE, FileId, ProcessEvent
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
-from probes.text import cstring_text
+from probes.text import Remembered, cstring_text
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 """/proc tells start times in these."""
@@ -37,7 +37,9 @@ class Process(msgspec.Struct, gc=False):
     """ns since boot"""
 
     parent: Process | None
-    comm: bytes
+    label: str
+    """What a line says of it: tgid(comm)."""
+
     exe: bytes
     exe_file: bytes
     """Identity of the executable, see `probes.event.FileId`."""
@@ -66,6 +68,7 @@ class ProcessTree:
         self._epoch = 0
         """Changes when a process that has children changes its name: their lines name it."""
         self._unknown = self._evictions = 0
+        self._names = Remembered(cstring_text)
         self._learn: dict[type[ProcessEvent], Callable[[Process, Any], None]] = {
             Execve: self._executed,
             Fork: self._forked,
@@ -101,7 +104,8 @@ class ProcessTree:
         parent = self._processes.get(event.ppid)
         if parent is None or parent.start != event.parent_start_time:
             parent = self._parent(event.ppid, event.parent_start_time)
-        return self._add(Process(event.tgid, event.start_time, parent, event.comm, b"", NO_FILE))
+        label = f"{event.tgid}({self._names[event.comm]})"
+        return self._add(Process(event.tgid, event.start_time, parent, label, b"", NO_FILE))
 
     def _parent(self, tgid: int, start: int) -> Process | None:
         if not tgid:
@@ -111,7 +115,7 @@ class ProcessTree:
             parent.start = start
         if parent is None or parent.start != start:
             # Its own events were filtered, lost, or came before the start: all that is known is its pid.
-            parent = self._add(Process(tgid, start, None, self._comm_of(tgid), b"", NO_FILE))
+            parent = self._add(Process(tgid, start, None, f"{tgid}({self._comm_of(tgid)})", b"", NO_FILE))
         return parent
 
     def _exe_of(self, tgid: int, file: bytes) -> bytes:
@@ -124,9 +128,9 @@ class ProcessTree:
         except OSError:
             return b""
 
-    def _comm_of(self, tgid: int) -> bytes:
+    def _comm_of(self, tgid: int) -> str:
         read = _stat_of(tgid) if self._ask_proc else None
-        return read[2] if read else b"?"
+        return cstring_text(read[2]) if read else "?"
 
     def _add(self, process: Process) -> Process:
         self._processes[process.tgid] = process
@@ -142,7 +146,7 @@ class ProcessTree:
             return
         if process.has_children:
             self._epoch += 1
-        process.comm, process.epoch = event.comm, -1
+        process.label, process.epoch = f"{event.tgid}({self._names[event.comm]})", -1
 
     def _forked(self, parent: Process, event: Fork) -> None:
         present = self._processes.get(event.child_tgid)
@@ -150,7 +154,8 @@ class ProcessTree:
             present.start, present.parent, present.epoch = event.child_start_time, parent, -1
             parent.has_children = True
             return
-        self._add(Process(event.child_tgid, event.child_start_time, parent, event.comm, parent.exe, parent.exe_file))
+        label = f"{event.child_tgid}({self._names[event.comm]})"
+        self._add(Process(event.child_tgid, event.child_start_time, parent, label, parent.exe, parent.exe_file))
 
     def _exited(self, process: Process, _event: Exit) -> None:
         if process.has_ended:
@@ -178,7 +183,7 @@ class ProcessTree:
                 self._set_line(parent)
             if parent.line_length < self._depth:
                 process.line_length = parent.line_length + 1
-                process.line = f"{parent.line}->{process.tgid}({cstring_text(process.comm)})"
+                process.line = f"{parent.line}->{process.label}"
                 process.epoch = self._epoch
                 return process.line
         return self._set_line(process)
@@ -187,7 +192,7 @@ class ProcessTree:
         parts: list[str] = []
         at: Process | None = process
         while at is not None and len(parts) < self._depth:
-            parts.append(f"{at.tgid}({cstring_text(at.comm)})")
+            parts.append(at.label)
             at = at.parent
         process.line_length = len(parts)
         if at is not None:
@@ -213,7 +218,8 @@ class ProcessTree:
             at = found[at][0]
         for each in reversed(line):
             ppid, start, comm = found[each]
-            self._add(Process(each, start, self._processes.get(ppid), comm, b"", NO_FILE))
+            label = f"{each}({cstring_text(comm)})"
+            self._add(Process(each, start, self._processes.get(ppid), label, b"", NO_FILE))
 
     def statistics(self) -> Mapping[str, int]:
         return {

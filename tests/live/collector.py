@@ -9,71 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.live.accounts import Outcome
+from tests.live.tools import LIMIT_S, Lines, Tables, merged, toml, until
 
 ROOT = Path(__file__).parents[2]
 HOOKLINE = (sys.executable, "-m", "pipeline.cli")
-LIMIT_S = 30.0
 
 Event = dict[str, Any]
-Tables = Mapping[str, Mapping[str, object]]
-"""A configuration: keys by table."""
-
-Found = TypeVar("Found")
-
-
-def until(look: Callable[[], Found | None], what: str, limit_s: float = LIMIT_S) -> Found:
-    """What `look` gives, as soon as that is something. Fails after `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
-        time.sleep(0.005)
-    return found
-
-
-def toml(tables: Tables) -> str:
-    """A configuration file; JSON's texts, numbers and lists are TOML's."""
-    lines = []
-    for table, keys in tables.items():
-        lines += ["", f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
-    return "\n".join(lines)
-
-
-def merged(*configurations: Tables) -> dict[str, dict[str, object]]:
-    """Later keys over earlier ones."""
-    result: dict[str, dict[str, object]] = {}
-    for tables in configurations:
-        for name, keys in tables.items():
-            result.setdefault(name, {}).update(keys)
-    return result
-
-
-class Lines:
-    """What a file that grows says, a line at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The whole lines that are new."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                new = file.read()
-        except FileNotFoundError:
-            return
-        whole = new[: new.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        # As bytes, and as text by whatever Python takes for the end of a line.
-        lines = whole.split(b"\n")[:-1]
-        assert len(whole.decode().splitlines()) == len(lines)
-        yield from lines
 
 
 class Collector:
@@ -111,6 +58,7 @@ class Collector:
         self._ready = ready
         self._lines = Lines(self.output)
         self._marks = 0
+        self._seen = 0
         self.configure(tables or {})
 
     def configure(self, tables: Tables) -> None:
@@ -178,6 +126,7 @@ class Collector:
         """Begin anew with the file that is now at the output's path."""
         self._lines = Lines(self.output)
         self.events.clear()
+        self._seen = 0
 
     def wait_for(self, wanted: Callable[[Event], bool], count: int = 1) -> list[Event]:
         """The events that are `wanted`, as soon as there are `count`."""
@@ -194,11 +143,21 @@ class Collector:
         return until(look, f"{count} events, of which {len(found)} came")
 
     def sync(self) -> list[Event]:
-        """Whatever was before this call is delivered on return. Gives all events so far."""
-        self._marks += 1
-        mark = f"hookline-mark-{os.getpid()}-{id(self)}-{self._marks}"
-        subprocess.run(["true", mark], check=True)
-        self.wait_for(lambda event: mark in str(event.get("argv", event.get("process", ""))))
+        """Whatever was before this call is delivered on return, or counted as dropped. Gives all events so far."""
+        mark = f"hookline-mark-{os.getpid()}-{id(self)}-"
+        wait_until = 0.0
+
+        def look() -> bool:
+            nonlocal wait_until
+            if time.monotonic() > wait_until:  # the first time, or where the ring had no room for the mark
+                self._marks += 1
+                subprocess.run(["true", f"{mark}{self._marks}"], check=True)
+                wait_until = time.monotonic() + 2
+            seen, self._seen = self._seen, len(self.read())
+            new = (str(event.get("argv", event.get("process"))) for event in self.events[seen:])
+            return any(f"{mark}{self._marks}" in text for text in new)
+
+        until(look, "the mark")
         return self.events
 
     def send(self, number: signal.Signals) -> None:
@@ -224,14 +183,3 @@ class Collector:
         said = self._log.read_text()
         assert "Traceback" not in said
         return Outcome(json.loads(self._ledger.read_bytes()), self.read(), seconds, said)
-
-
-def run(*command: str | bytes | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run to the end, which must be a good one."""
-    return subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_S, **options)
-
-
-def wait_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait for processes that must end well."""
-    for process in processes:
-        assert process.wait(LIMIT_S) == 0, process.args

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.live.collector import wait_all
 from tests.live.conftest import Programs
+from tests.live.tools import wait_all
 
 
 def flood(programs: Programs, folder: Path, *, executions: int, files: int, connections: int) -> None:

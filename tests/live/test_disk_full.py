@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.live.collector import Collector, until
+from tests.live.collector import Collector
 from tests.live.conftest import Programs
 from tests.live.loads import flood, load
+from tests.live.tools import until
 
 KIB = 1024
 

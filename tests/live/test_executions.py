@@ -9,8 +9,9 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from tests.live.collector import Collector, Event, run, wait_all
+from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
+from tests.live.tools import run, wait_all
 
 SPAWNERS = 4
 EACH = 2_500

@@ -8,14 +8,14 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.live.collector import Collector, Event, run, until
+from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.test_connections import NOWHERE
+from tests.live.tools import run, until
 
 NEVER_S = 86_400.0
 STRANGER = 54_321
@@ -23,7 +23,7 @@ STRANGER = 54_321
 
 
 @pytest.fixture
-def quiet(programs: Programs, tmp_path: Path) -> Iterator[Path]:
+def quiet(programs: Programs, tmp_path: Path) -> Path:
     """A program that the configuration excludes."""
     path = tmp_path / "quiet"
     shutil.copy(programs("churn"), path)

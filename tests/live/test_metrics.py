@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.collector import Collector, run, until
+from tests.live.collector import Collector
 from tests.live.conftest import Programs
 from tests.live.loads import load
+from tests.live.tools import Tables, run, until
 
 SAMPLE = re.compile(r"(\w+)\{(.*)\} ([0-9.e+]+)")
 LABEL = re.compile(r'\w+="([^"]*)"')
@@ -53,7 +54,7 @@ def test_the_figures_are_the_ledgers(tmp_path: Path) -> None:
     """Once all is delivered, every figure of the endpoint is the one of the ledger at the end."""
     port = free_port()
     # Whatever else this machine does is left out, so that nothing happens between the look and the end.
-    tables = {"metrics": {"listen": f"127.0.0.1:{port}"}, "filters": {"uid": [0]}}
+    tables: Tables = {"metrics": {"listen": f"127.0.0.1:{port}"}, "filters": {"uid": [0]}}
     with Collector(tmp_path, tables) as collector, tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         run("bash", "-ec", WORK, folder, user=STRANGER, group=STRANGER)

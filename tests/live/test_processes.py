@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.collector import Collector, Event, run
+from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
+from tests.live.tools import run
 
 
 def execution(collector: Collector, mark: str) -> Event:

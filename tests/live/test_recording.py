@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from tests.live.accounts import Outcome, number_of
-from tests.live.collector import HOOKLINE, LIMIT_S, ROOT, until
+from tests.live.collector import HOOKLINE, ROOT
 from tests.live.conftest import Programs
 from tests.live.loads import flood
+from tests.live.tools import LIMIT_S, until
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--")
 POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
@@ -45,7 +46,7 @@ def record(path: Path, programs: Programs, folder: Path) -> dict[str, int]:
     """Record a flood; gives what the command says that it recorded, by kind."""
     config = folder / "config.toml"
     config.write_text("[collector]\nring_bytes = 67108864\n")
-    command = [*HOOKLINE, "record", path, "--config", config]
+    command: list[str | Path] = [*HOOKLINE, "record", path, "--config", config]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert b"collecting" in process.stderr.readline()
@@ -60,8 +61,8 @@ def record(path: Path, programs: Programs, folder: Path) -> dict[str, int]:
 def replay(path: Path, folder: Path, name: str, schema: str = "smith") -> Outcome:
     """Replay without privileges; gives what was delivered."""
     output, ledger = folder / name, folder / f"{name}.ledger"
-    options = ["--output", output, "--ledger", ledger, "--schema", schema]
-    command = [*unprivileged(), *HOOKLINE, "replay", path, *options]
+    options: list[str | Path] = ["--output", output, "--ledger", ledger, "--schema", schema]
+    command: list[str | Path] = [*unprivileged(), *HOOKLINE, "replay", path, *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     events: list[Any] = [json.loads(line) for line in output.read_bytes().splitlines()]
@@ -99,7 +100,7 @@ def test_a_recorder_that_was_killed(folder: Path) -> None:
         assert b"collecting" in process.stderr.readline()
         until(path.exists, "the recording")
         process.kill()
-    command = [*HOOKLINE, "replay", path, "--output", "-"]
+    command: list[str | Path] = [*HOOKLINE, "replay", path, "--output", "-"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
     assert len(done.stderr.splitlines()) == 1

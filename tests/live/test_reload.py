@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.live.accounts import Outcome
-from tests.live.collector import Collector, Event, until
+from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.loads import load
+from tests.live.tools import until
 
 REFUSED = "the new configuration is refused"
 

@@ -7,8 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.live.collector import Collector, until, wait_all
+from tests.live.collector import Collector
 from tests.live.conftest import Programs
+from tests.live.tools import until, wait_all
 
 START_S = 1.5
 RESIDENT_MIB = 60

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import zstandard
 
-from tests.live.collector import Collector, until
+from tests.live.collector import Collector
 from tests.live.conftest import Programs
 from tests.live.loads import flood
+from tests.live.tools import until
 
 NAME = re.compile(r"events-(\w+)-(\d+)\.ndjson(\.zst)?")
 

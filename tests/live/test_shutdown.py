@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.live.accounts import Outcome
-from tests.live.collector import HOOKLINE, LIMIT_S, ROOT, Collector, until
+from tests.live.collector import HOOKLINE, ROOT, Collector
 from tests.live.conftest import Programs
 from tests.live.loads import flood, load
+from tests.live.tools import LIMIT_S, until
 
 AT_MOST_S = 5.0
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from tests.live.accounts import Outcome
-from tests.live.collector import HOOKLINE, LIMIT_S, ROOT, toml, until
+from tests.live.collector import HOOKLINE, ROOT
 from tests.live.conftest import Programs
 from tests.live.test_hostile import HOSTILE
+from tests.live.tools import LIMIT_S, toml, until
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
@@ -50,9 +51,12 @@ def executions() -> Iterator[None]:
 
 def test_a_reader_that_goes_away(command: list[str | Path], tmp_path: Path) -> None:
     """`hookline run --output - | head -1` ends well and at once, and the ledger is written."""
-    with executions(), subprocess.Popen(
-        [*command, "--output", "-"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with (
+        executions(),
+        subprocess.Popen(
+            [*command, "--output", "-"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+    ):
         assert process.stdout is not None
         assert process.stderr is not None
         first = json.loads(process.stdout.readline())
@@ -94,7 +98,11 @@ def test_a_terminal(command: list[str | Path], programs: Programs) -> None:
     try:
         os.set_blocking(master, False)
         with subprocess.Popen(
-            [*command, "--output", "-"], cwd=ROOT, stdout=terminal, stderr=subprocess.PIPE, env=os.environ | {"TERM": "xterm"}
+            [*command, "--output", "-"],
+            cwd=ROOT,
+            stdout=terminal,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"TERM": "xterm"},
         ) as process:
             assert process.stderr is not None
             assert b"collecting" in process.stderr.readline()

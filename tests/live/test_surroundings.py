@@ -47,7 +47,7 @@ MOUNTS = {
     "bind": "mkdir other; mount --bind other mnt",
     "nested": "mount -t tmpfs none mnt; mkdir -p mnt/a/b; mount -t tmpfs none mnt/a; mkdir mnt/a/b; "
     "mount -t tmpfs none mnt/a/b; cd mnt/a/b; mkdir mnt",
-    "moved": "mkdir first; mount -t tmpfs none first; mkdir first/mnt; mount --move first mnt; mkdir -p mnt/mnt; cd mnt",
+    "moved": "mkdir first; mount -t tmpfs none first; mount --move first mnt; mkdir mnt/mnt; cd mnt",
     "overlay": "mkdir lower upper work; mount -t overlay none -o lowerdir=lower,upperdir=upper,workdir=work mnt",
 }
 
