@@ -13,10 +13,10 @@ import pytest
 import trio
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.workload import Workload
 from pipeline.config import Config
 from pipeline.decode import Sequences, decode_span
 from pipeline.live import update_ledger
-from pipeline.recording import Recording
 from pipeline.run import settle_garbage
 from pipeline.stages import Pipeline, new_ledger
 from probes.decoder import Decoder
@@ -36,25 +36,9 @@ def one_core() -> Iterator[None]:
     os.sched_setaffinity(0, before)
 
 
-def full_spans(recording: Recording) -> list[Span]:
-    """The recorded records in spans as the reader takes them from a ring that is never empty."""
-    spans: list[Span] = []
-    data: list[bytes] = []
-    records: list[tuple[int, int]] = []
-    size = 0
-    for span in recording.spans():
-        records += [(offset + size, length) for offset, length in span.records]
-        data.append(span.data)
-        size += len(span.data)
-        if size >= Config().collector.span_bytes:
-            spans.append(Span(b"".join(data), records))
-            data, records, size = [], [], 0
-    return [*spans, Span(b"".join(data), records)]
-
-
-def _pipeline(recording: Recording, output: Path) -> Pipeline:
+def _pipeline(workload: Workload, output: Path) -> Pipeline:
     config = Config(sinks={"file": FileConfig(path=str(output), when_full="block", fsync="interval")})
-    header = recording.header
+    header = workload.header
     return Pipeline(
         config,
         new_ledger(),
@@ -65,15 +49,14 @@ def _pipeline(recording: Recording, output: Path) -> Pipeline:
     )
 
 
-def test_ring_bytes_to_ndjson(benchmark: BenchmarkFixture, execve_recording: Recording, tmp_path: Path) -> None:
+def test_ring_bytes_to_ndjson(benchmark: BenchmarkFixture, executions: Workload, tmp_path: Path) -> None:
     """Executions a second on one core with the ledger, md5 and process tree on, to a file with fsync."""
-    spans = full_spans(execve_recording)
-    records = sum(len(span.records) for span in spans)
+    spans, records = executions.spans, executions.records
     output = tmp_path / "events.ndjson"
 
     def setup() -> tuple[tuple[Pipeline], dict[str, object]]:
         output.unlink(missing_ok=True)
-        return (_pipeline(execve_recording, output),), {}
+        return (_pipeline(executions, output),), {}
 
     def run(pipeline: Pipeline) -> None:
         async def source(send: trio.MemorySendChannel[Span]) -> None:
@@ -82,8 +65,8 @@ def test_ring_bytes_to_ndjson(benchmark: BenchmarkFixture, execve_recording: Rec
                     await send.send(span)
 
         def final_counters() -> list[tuple[int, int, int]]:
-            update_ledger(pipeline.ledger, execve_recording.counters)
-            return [(kind, cpu, counters.emitted) for kind, cpu, counters in execve_recording.counters]
+            update_ledger(pipeline.ledger, executions.counters)
+            return [(kind, cpu, counters.emitted) for kind, cpu, counters in executions.counters]
 
         trio.run(pipeline.run, source, final_counters)
         assert pipeline.ledger.is_closed()
@@ -100,9 +83,9 @@ def test_ring_bytes_to_ndjson(benchmark: BenchmarkFixture, execve_recording: Rec
 STAGES = ("decode", "process_tree", "users", "hashes", "encode smith", "encode ecs", "write")
 
 
-def _pass(recording: Recording, spans: list[Span], fd: int, output: Path) -> dict[str, float]:
+def _pass(workload: Workload, fd: int, output: Path) -> dict[str, float]:
     """Seconds that each stage took for all of `spans`, each span going through all stages in turn."""
-    pipeline = _pipeline(recording, output)
+    pipeline = _pipeline(workload, output)
     sequences = Sequences(pipeline.ledger)
     decoder = Decoder(all_events())
     spent = dict.fromkeys(STAGES, 0.0)
@@ -116,7 +99,7 @@ def _pass(recording: Recording, spans: list[Span], fd: int, output: Path) -> dic
 
     async def run() -> None:
         nonlocal at
-        for span in spans:
+        for span in workload.spans:
             at = time.perf_counter()
             events = decode_span(span, decoder, sequences, pipeline.ledger)
             lap("decode")
@@ -134,15 +117,14 @@ def _pass(recording: Recording, spans: list[Span], fd: int, output: Path) -> dic
     return spent
 
 
-def test_stages(benchmark: BenchmarkFixture, execve_recording: Recording, tmp_path: Path) -> None:
+def test_stages(benchmark: BenchmarkFixture, executions: Workload, tmp_path: Path) -> None:
     """What each stage costs an execution, in ns; medians and extremes of nine passes are in extra_info."""
-    spans = full_spans(execve_recording)
-    records = sum(len(span.records) for span in spans)
+    records = executions.records
     passes: list[dict[str, float]] = []
     fd = os.open(tmp_path / "lines", os.O_WRONLY | os.O_CREAT)
 
     def run() -> None:
-        passes.append(_pass(execve_recording, spans, fd, tmp_path / "unused"))
+        passes.append(_pass(executions, fd, tmp_path / "unused"))
 
     benchmark.pedantic(run, rounds=9, warmup_rounds=1)  # type: ignore[no-untyped-call]
     os.close(fd)

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from probes.text import to_bytes
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.tools import run
@@ -103,6 +105,49 @@ def test_a_datagram_socket(family: int, collector: Collector) -> None:
         assert (event["sip"], event["sport"], event["dip"]) == (host, str(first), host)
 
 
+def connect_raw(client: socket.socket, host: str, port: int) -> int:
+    """connect(2) with an IPv4 address, whatever the socket's family; gives what the kernel answers."""
+    address = struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+    library = ctypes.CDLL(None, use_errno=True)
+    return -ctypes.get_errno() if library.connect(client.fileno(), address, len(address)) else 0
+
+
+def test_a_failure_tells_what_was_asked(collector: Collector) -> None:
+    """A connect that fails tells the peer that was asked for, and not the one that the socket still has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", 53))
+        number = connect_raw(client, "255.255.255.255", 77)
+    assert number == -errno.EACCES
+    event = connections(collector)[-1]
+    assert (event["res"], event["dip"], event["dport"]) == (str(number), "255.255.255.255", "77")
+    assert event["from_caller"] == "1"
+
+
+def test_an_address_of_another_family(collector: Collector) -> None:
+    """A v4 address that a v6 socket refuses is not told as a v6 address that nobody named."""
+    with socket.socket(socket.AF_INET6) as client:
+        number = connect_raw(client, "127.0.0.1", 4321)
+    assert number < 0
+    event = connections(collector)[-1]
+    assert (event["res"], event["dip"] in {"127.0.0.1", "::ffff:127.0.0.1", "::", "-1"}) == (str(number), True), event
+
+
+def test_a_thread_connects(collector: Collector) -> None:
+    """A connection tells the thread as pid, and the process as tgid."""
+    threads: list[int] = []
+
+    def work() -> None:
+        threads.append(threading.get_native_id())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", 42))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    [event] = to(collector, 42)
+    assert (event["pid"], event["tgid"]) == (str(threads[0]), str(os.getpid()))
+
+
 def test_a_connection_that_a_signal_interrupts(collector: Collector) -> None:
     """A connect that a signal ends tells what its caller saw, EINTR, and no number of the kernel's own."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
@@ -142,70 +187,6 @@ def test_what_is_no_socket(collector: Collector) -> None:
             socket.socket(fileno=copy).connect(("127.0.0.1", 1))
         os.close(copy)
     assert len(connections(collector)) == before
-
-
-UNIX_NAMES = {
-    "path": b"plain",
-    "hostile": b'a"b\\\n\x17\x1e\x7f\xff\xe2\x80\xa8\xee\xbe\x80',
-}
-
-
-@pytest.mark.parametrize("name", UNIX_NAMES)
-def test_a_unix_socket(name: str, collector: Collector, tmp_path: Path) -> None:
-    """With unix_sockets a connection to a path is told; the peer's name comes back byte for byte."""
-    path = UNIX_NAMES[name]
-    here = os.open(tmp_path, os.O_RDONLY)
-    relative = b"/proc/self/fd/%d/%s" % (here, path)
-    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-        server.bind(relative)
-        server.listen()
-        client.connect(relative)
-        fd = client.fileno()
-    os.close(here)
-    event = connections(collector)[-1]
-    assert (to_bytes(event["path"]), event["sa_family"], event["fd"]) == (relative, "1", str(fd))
-    assert (event["res"], event["dip"], event["dport"]) == ("0", "-1", "0")
-
-
-def test_an_abstract_unix_socket(collector: Collector) -> None:
-    """An abstract name begins with @ and is whole, whatever bytes it has."""
-    name = b"hookline-%d \n\xff" % os.getpid()
-    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-        server.bind(b"\0" + name)
-        server.listen()
-        client.connect(b"\0" + name)
-    assert to_bytes(connections(collector)[-1]["path"]) == b"@" + name
-
-
-def test_an_abstract_name_with_nul_bytes(collector: Collector) -> None:
-    """NUL bytes within an abstract name do not end it: what stands behind them is told."""
-    name = b"hookline\0%d\0end" % os.getpid()
-    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-        server.bind(b"\0" + name)
-        server.listen()
-        client.connect(b"\0" + name)
-    assert connections(collector)[-1]["path"].endswith("end")
-
-
-def test_a_unix_socket_that_is_not_there(collector: Collector, tmp_path: Path) -> None:
-    """A failed AF_UNIX connection tells the name that was asked for, as the caller's word."""
-    path = str(tmp_path / "absent")[-100:]
-    with socket.socket(socket.AF_UNIX) as client:
-        assert client.connect_ex(path) == errno.ENOENT
-    event = connections(collector)[-1]
-    assert (event["res"], event["path"], event["from_caller"]) == (str(-errno.ENOENT), path, "1")
-
-
-def test_unix_sockets_are_left_out_by_default(tmp_path: Path) -> None:
-    """Without unix_sockets an AF_UNIX connection is no event, and not filtered either; a v4 one is told."""
-    with Collector(tmp_path) as collector:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect_ex("/absent")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.connect_ex((NOWHERE, 9))
-        told = connections(collector)
-        assert [(event["sa_family"], event["dip"]) for event in told] == [("2", NOWHERE)]
-        collector.stop().check()
 
 
 def test_io_uring(programs: Programs, collector: Collector, tmp_path: Path) -> None:

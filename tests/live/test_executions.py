@@ -15,6 +15,7 @@ from tests.live.tools import run, wait_all
 
 SPAWNERS = 4
 EACH = 2_500
+AS_BY_DEFAULT = {"sinks.file": {"when_full": "drop"}, "pipeline": {"batch_age_ms": 200}}
 
 
 def md5(path: Path) -> str:
@@ -30,7 +31,7 @@ def entity(event: Event) -> tuple[int, int]:
 def test_ten_thousand_executions(programs: Programs, tmp_path: Path) -> None:
     """Of 10,000 executions by 4 concurrent processes each is told once, right, with its fork and its exit."""
     spawn, nop = programs("spawn"), programs("nop")
-    with Collector(tmp_path) as collector:
+    with Collector(tmp_path, AS_BY_DEFAULT) as collector:
         spawners = [subprocess.Popen([spawn, str(EACH), "0", nop, f"spawner {number}"]) for number in range(SPAWNERS)]
         wait_all(spawners)
         outcome = collector.stop()

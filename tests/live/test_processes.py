@@ -82,6 +82,23 @@ def test_an_execution_that_fails(make: object, collector: Collector, tmp_path: P
     assert event["run_path"] == str(Path.cwd())
 
 
+@pytest.mark.parametrize(
+    "arguments", [["x"] * 300, ["x" * 5_000], ["x" * 4_000] * 20, ["x"] * 255], ids=["many", "long", "much", "just"]
+)
+def test_a_failure_with_many_arguments(arguments: list[str], collector: Collector, tmp_path: Path) -> None:
+    """Of a failed execve's arguments the beginning is told, and that something was cut, if it was."""
+    path = str(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError):
+        subprocess.run([path, *arguments], check=True)
+    [event] = [
+        event for event in collector.sync() if event["data_type"] == "59" and event["argv"].startswith(f"{path} ")
+    ]
+    whole = " ".join([path, *arguments, ""])
+    assert whole.startswith(event["argv"].removesuffix(" "))
+    assert len(event["argv"]) >= min(len(whole), 512)
+    assert (event["argv"] == whole) is (event.get("argv_truncated") is None)
+
+
 def test_an_address_that_cannot_be_read(programs: Programs, collector: Collector) -> None:
     """A file name at a wild address is told as cut, with the errno."""
     with subprocess.Popen([programs("execat"), "wild"]) as process:

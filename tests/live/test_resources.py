@@ -20,7 +20,7 @@ def first_event(programs: Programs, folder: Path) -> tuple[float, float]:
     """Seconds from the start of the process to an execution in the file, and from SIGTERM to its end."""
     folder.mkdir()
     output = folder / "events.ndjson"
-    with subprocess.Popen([programs("spawn"), "0", "0", programs("nop"), "tick"]) as spawner:
+    with subprocess.Popen([programs("spawn"), "0", "1000", programs("nop"), "tick"]) as spawner:
         collector = Collector(folder, ready="")
         with collector:
             until(lambda: output.exists() and b'"data_type":"59"' in output.read_bytes()[:100_000], "an event")

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Records of real executions, taken from the running kernel, for benchmarks to run on."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.recording import Header, Recording, open_recording
+from probes.event import ProcessEvent
+from probes.kernel.loader import Counters
+from probes.kernel.ring import Span
+from probes.layout import layout
+from probes.process.execve import Execve
+
+EXECUTIONS = 40_000
+
+_SPAWNER = r"""
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+extern char **environ;
+int main(int argc, char **argv)
+{
+	int count = atoi(argv[1]);
+	for (int i = 0; i < count; i++) {
+		char number[32];
+		char *arguments[] = { argv[2 + i % (argc - 2)], "--job", number, "--verbose", NULL };
+		pid_t pid;
+		snprintf(number, sizeof number, "%d", i);
+		if (posix_spawn(&pid, arguments[0], NULL, NULL, arguments, environ))
+			return 1;
+		waitpid(pid, NULL, 0);
+	}
+	return 0;
+}
+"""
+
+_PROGRAMS = ("/usr/bin/true", "/usr/bin/echo", "/usr/bin/id", "/usr/bin/uname", "/usr/bin/basename")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Records of the spawner's executions alone, numbered anew, in spans as the reader takes them from a full ring."""
+
+    header: Header
+    spans: list[Span]
+    counters: list[tuple[int, int, Counters]]
+
+    @property
+    def records(self) -> int:
+        return sum(len(span.records) for span in self.spans)
+
+
+def _at(name: str) -> int:
+    return next(member.offset for member in layout(ProcessEvent).header if member.name == name)
+
+
+def _workload(recording: Recording, ppid: int) -> Workload:
+    sequences: Counter[int] = Counter()
+    spans: list[Span] = []
+    data = bytearray()
+    records: list[tuple[int, int]] = []
+    for span in recording.spans():
+        for offset, size in span.records:
+            record = bytearray(span.data[offset : offset + size])
+            if struct.unpack_from("<I", record, _at("ppid")) != (ppid,):
+                continue
+            (cpu,) = struct.unpack_from("<I", record, _at("cpu"))
+            sequences[cpu] += 1
+            struct.pack_into("<Q", record, _at("sequence"), sequences[cpu])
+            data += bytes(-len(data) % 8)
+            records.append((len(data), size))
+            data += record
+            if len(data) >= Config().collector.span_bytes:
+                spans.append(Span(bytes(data), records))
+                data, records = bytearray(), []
+    spans.append(Span(bytes(data), records))
+    counters = [(Execve.data_type, cpu, Counters(emitted, 0, 0)) for cpu, emitted in sequences.items()]
+    return Workload(recording.header, spans, counters)
+
+
+def record_executions(folder: Path) -> Workload:
+    """Run 40,000 executions of five programs, each with arguments of its own; needs root."""
+    source = folder / "spawner.c"
+    source.write_text(_SPAWNER, encoding="ascii")
+    spawner = folder / "spawner"
+    subprocess.run(["/usr/bin/gcc", "-O2", "-o", spawner, source], check=True)
+    path = folder / "execve.rec"
+    command = [sys.executable, "-m", "pipeline.cli", "record", str(path), "--probe", "execve"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as recorder:
+        assert recorder.stderr is not None
+        for line in recorder.stderr:
+            if "collecting" in line:
+                break
+        spawning = [str(spawner), str(EXECUTIONS), *_PROGRAMS]
+        with subprocess.Popen(spawning, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+            running.wait()
+        recorder.terminate()
+        recorder.stderr.read()
+    assert (running.returncode, recorder.returncode) == (0, 0)
+    with closing(open_recording(path)) as recording:
+        workload = _workload(recording, running.pid)
+    assert workload.records == EXECUTIONS
+    return workload
