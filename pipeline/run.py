@@ -50,10 +50,10 @@ async def collect(
         live=True,
     )
     settle_garbage()
+    _outlive_signals()
     stop = trio.Event()
     hangups, reloads = trio.open_memory_channel[None](1)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        # Obeyed until the last descriptor is closed: a second signal kills nobody.
         async with trio.open_nursery() as around:
             around.start_soon(_obey, signals, stop, hangups)
             with (
@@ -85,6 +85,7 @@ async def record(config: Config, loading: Loading, path: Path, *, duration_s: fl
     """Write what the ring holds to `path` until a signal or `duration_s`; gives the source's ledger."""
     ledger = new_ledger()
     host = Host.current()
+    _outlive_signals()
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as around:
@@ -138,6 +139,12 @@ async def replay(config: Config, path: Path) -> Ledger:
 
         await pipeline.run(source, final_counters)
     return ledger
+
+
+def _outlive_signals() -> None:
+    """What the receivers below give back at their end: a second SIGTERM must not take the ledger away."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def settle_garbage() -> None:

@@ -2,12 +2,13 @@
 /*
  * Seen at return alone: the descriptor comes from the caller's saved registers
  * and the addresses from the kernel's own socket, so that a caller who rewrites
- * its sockaddr meanwhile changes nothing. A refused TCP connection leaves no
- * port in the socket; only then is the caller's sockaddr read, and said so.
+ * its sockaddr meanwhile changes nothing. After a failure the socket holds
+ * nothing or an older peer; only then is the caller's sockaddr read, and said so.
  */
 
 #define CONNECT_EINPROGRESS	115
 #define CONNECT_EINTR		4
+#define CONNECT_EALREADY	114
 #define CONNECT_RESTART_FIRST	512	/* ERESTARTSYS; the kernel's own, its caller sees EINTR or nothing */
 #define CONNECT_RESTART_LAST	516	/* ERESTART_RESTARTBLOCK */
 #define CONNECT_UNIX_NAME_AT	2	/* of sun_path in sockaddr_un */
@@ -23,6 +24,7 @@ struct connect_peer {
 	};
 	union {
 		u8 address[16];
+		u32 words[4];
 		u32 v4;
 	};
 };
@@ -54,6 +56,7 @@ static __always_inline void connect_read_socket(struct connect_peer *peer, struc
 	}
 }
 
+/* Takes the peer from the caller's sockaddr, which another family's socket may have refused. */
 static __always_inline void connect_read_caller(struct connect_peer *peer, const void *address)
 {
 	struct sockaddr_in6 asked = {};
@@ -62,15 +65,28 @@ static __always_inline void connect_read_caller(struct connect_peer *peer, const
 		return;
 	peer->from_caller = 1;
 	peer->port = bpf_ntohs(asked.sin6_port);
-	if (asked.sin6_family == AF_INET)
+	__builtin_memset(peer->address, 0, sizeof(peer->address));
+	if (asked.sin6_family == AF_INET && peer->family == AF_INET) {
 		peer->v4 = ((struct sockaddr_in *)&asked)->sin_addr;
-	else if (asked.sin6_family == AF_INET6 && !bpf_probe_read_user(&asked, sizeof(asked), address))
+	} else if (asked.sin6_family == AF_INET) {
+		peer->words[2] = bpf_htonl(0xffff);
+		peer->words[3] = ((struct sockaddr_in *)&asked)->sin_addr;
+	} else if (asked.sin6_family == AF_INET6 && peer->family == AF_INET6 &&
+		   !bpf_probe_read_user(&asked, sizeof(asked), address)) {
 		__builtin_memcpy(peer->address, &asked.sin6_addr, 16);
+	}
+}
+
+/* Whether the socket holds the peer that this call asked for: it succeeded, or goes on. */
+static __always_inline bool connect_holds_peer(s64 result)
+{
+	return result >= 0 || result == -CONNECT_EINPROGRESS || result == -CONNECT_EALREADY ||
+	       result == -CONNECT_EINTR;
 }
 
 static __always_inline bool connect_is_loopback(const struct connect_peer *peer)
 {
-	const u32 *words = (const u32 *)peer->address;
+	const u32 *words = peer->words;
 
 	if (peer->family == AF_INET)
 		return peer->address[0] == 127;
@@ -179,7 +195,7 @@ int connect_report(void *ctx)
 		return 0;
 	sock = READ(socket->sk);
 	connect_read_socket(&peer, sock);
-	if (result < 0 && result != -CONNECT_EINPROGRESS && !peer.port && asked && peer.family != AF_UNIX)
+	if (asked && peer.family != AF_UNIX && !connect_holds_peer(result))
 		connect_read_caller(&peer, asked);
 	if (!connect_wanted(&peer))
 		return 0;

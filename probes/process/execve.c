@@ -133,21 +133,29 @@ static __always_inline u32 execve_environment(struct hl_record *record, u64 at, 
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < EXECVE_VARIABLES; i++) {
+		bool wanted;
 		s64 length;
+		u8 next;
 
 		if (at >= end)
 			return 0;
 		length = bpf_probe_read_user_str(record->path, EXECVE_PIECE, (void *)at);
 		if (length <= 0)
 			return HL_EXECVE_ENVIRONMENT_CUT;
-		if (!inside && execve_is_wanted(record->path)) {
-			if (length == EXECVE_PIECE ||
-			    record->header.length - record->passed[0] + length > HL_EXECVE_ENVIRONMENT_MAX)
+		wanted = !inside && execve_is_wanted(record->path);
+		/* A full piece ends its string only if a NUL follows. */
+		next = 0;
+		if (length == EXECVE_PIECE)
+			bpf_probe_read_user(&next, sizeof(next), (void *)(at + EXECVE_PIECE - 1));
+		inside = next != 0;
+		if (wanted) {
+			bool fits = record->header.length - record->passed[0] + length <= HL_EXECVE_ENVIRONMENT_MAX;
+
+			if (inside || !fits)
 				record->header.flags |= HL_EXECVE_ENVIRONMENT_CUT;
-			if (record->header.length - record->passed[0] + length <= HL_EXECVE_ENVIRONMENT_MAX)
+			if (fits)
 				hl_append_kernel(record, record->path, length);
 		}
-		inside = length == EXECVE_PIECE;
 		at += inside ? length - 1 : length;
 	}
 	return HL_EXECVE_ENVIRONMENT_CUT;
@@ -226,7 +234,7 @@ static __always_inline u32 execve_failed_argv(struct hl_record *record, const ch
 	u32 start = record->header.length;
 
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < EXECVE_FAILED_ARGS; i++) {
+	for (int i = 0; i <= EXECVE_FAILED_ARGS; i++) {
 		const char *argument = NULL;
 		u32 length;
 
@@ -234,7 +242,7 @@ static __always_inline u32 execve_failed_argv(struct hl_record *record, const ch
 			return HL_EXECVE_ARGV_CUT;
 		if (!argument)
 			return 0;
-		if (record->header.length - start > HL_EXECVE_ARGV_MAX - HL_PATH_SIZE)
+		if (i == EXECVE_FAILED_ARGS || record->header.length - start > HL_EXECVE_ARGV_MAX - HL_PATH_SIZE)
 			return HL_EXECVE_ARGV_CUT;
 		length = hl_append_string(record, argument, HL_PATH_SIZE, bpf_probe_read_user_str);
 		if (!length || length == HL_PATH_SIZE)

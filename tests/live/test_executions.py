@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
-from tests.live.tools import run, wait_all
+from tests.live.tools import Tables, run, wait_all
 
 SPAWNERS = 4
 EACH = 2_500
-AS_BY_DEFAULT = {"sinks.file": {"when_full": "drop"}, "pipeline": {"batch_age_ms": 200}}
+AS_BY_DEFAULT: Tables = {"sinks.file": {"when_full": "drop"}, "pipeline": {"batch_age_ms": 200}}
 
 
 def md5(path: Path) -> str:

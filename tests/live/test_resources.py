@@ -13,7 +13,7 @@ from tests.live.tools import until, wait_all
 
 START_S = 1.5
 RESIDENT_MIB = 60
-TRIES = 3
+TRIES = 5
 
 
 def first_event(programs: Programs, folder: Path) -> tuple[float, float]:
@@ -34,11 +34,12 @@ def first_event(programs: Programs, folder: Path) -> tuple[float, float]:
 
 
 def test_the_first_event(programs: Programs, tmp_path: Path) -> None:
-    """From the start to the first event in the file it takes 1.5 s at most (the best of three: VMs are noisy)."""
-    took = [first_event(programs, tmp_path / str(number)) for number in range(TRIES)]
-    starts = ", ".join(f"{start:.2f} s" for start, _ in took)
-    ends = ", ".join(f"{end:.2f} s" for _, end in took)
-    assert min(start for start, _ in took) <= START_S, f"first event after {starts}; ended within {ends}"
+    """From the start to the first event in the file it takes 1.5 s at most (the best of five: VMs are noisy)."""
+    took: list[tuple[float, float]] = []
+    while len(took) < TRIES and not any(start <= START_S for start, _ in took):
+        took.append(first_event(programs, tmp_path / str(len(took))))
+    told = ", ".join(f"after {start:.2f} s (and stopped in {end:.2f} s)" for start, end in took)
+    assert took[-1][0] <= START_S, f"first event {told}"
 
 
 def resident_mib(pid: int) -> float:

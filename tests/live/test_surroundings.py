@@ -73,8 +73,8 @@ def test_paths_across_mounts(mount: str, programs: Programs, collector: Collecto
     assert where.startswith(str(tmp_path))
     assert (event["exe"], event["run_path"]) == (f"{where}/hold", where)
     assert (event["exe_md5"], event["exe_hash_status"]) == (md5(hold), "verified")
-    created = [each["file_path"] for each in collector.events if each["data_type"] == "602"]
-    assert created[-1] == f"{where}/hold"
+    created = {each["file_path"] for each in collector.events if each["data_type"] == "602"}
+    assert f"{where}/hold" in created
 
 
 def test_a_chroot(programs: Programs, collector: Collector, tmp_path: Path) -> None:
