@@ -37,9 +37,7 @@ class Process(msgspec.Struct, gc=False):
     """ns since boot"""
 
     parent: Process | None
-    label: str
-    """What a line says of it: tgid(comm)."""
-
+    comm: bytes
     exe: bytes
     exe_file: bytes
     """Identity of the executable, see `probes.event.FileId`."""
@@ -53,6 +51,8 @@ class Process(msgspec.Struct, gc=False):
     epoch: int = -1
     has_children: bool = False
     has_ended: bool = False
+    asked: bool = False
+    """Its line was made once; most processes are asked no more, and keep none."""
 
 
 class ProcessTree:
@@ -104,8 +104,7 @@ class ProcessTree:
         parent = self._processes.get(event.ppid)
         if parent is None or parent.start != event.parent_start_time:
             parent = self._parent(event.ppid, event.parent_start_time)
-        label = f"{event.tgid}({self._names[event.comm]})"
-        return self._add(Process(event.tgid, event.start_time, parent, label, b"", NO_FILE))
+        return self._add(Process(event.tgid, event.start_time, parent, event.comm, b"", NO_FILE))
 
     def _parent(self, tgid: int, start: int) -> Process | None:
         if not tgid:
@@ -115,7 +114,7 @@ class ProcessTree:
             parent.start = start
         if parent is None or parent.start != start:
             # Its own events were filtered, lost, or came before the start: all that is known is its pid.
-            parent = self._add(Process(tgid, start, None, f"{tgid}({self._comm_of(tgid)})", b"", NO_FILE))
+            parent = self._add(Process(tgid, start, None, self._comm_of(tgid), b"", NO_FILE))
         return parent
 
     def _exe_of(self, tgid: int, file: bytes) -> bytes:
@@ -128,15 +127,15 @@ class ProcessTree:
         except OSError:
             return b""
 
-    def _comm_of(self, tgid: int) -> str:
+    def _comm_of(self, tgid: int) -> bytes:
         read = _stat_of(tgid) if self._ask_proc else None
-        return cstring_text(read[2]) if read else "?"
+        return read[2] if read else b"?"
 
     def _add(self, process: Process) -> Process:
         self._processes[process.tgid] = process
         if process.parent is not None:
             process.parent.has_children = True
-        while len(self._processes) > self._max:
+        if len(self._processes) > self._max:
             self._forget()
         return process
 
@@ -146,7 +145,7 @@ class ProcessTree:
             return
         if process.has_children:
             self._epoch += 1
-        process.label, process.epoch = f"{event.tgid}({self._names[event.comm]})", -1
+        process.comm, process.epoch = event.comm, -1
 
     def _forked(self, parent: Process, event: Fork) -> None:
         present = self._processes.get(event.child_tgid)
@@ -154,8 +153,7 @@ class ProcessTree:
             present.start, present.parent, present.epoch = event.child_start_time, parent, -1
             parent.has_children = True
             return
-        label = f"{event.child_tgid}({self._names[event.comm]})"
-        self._add(Process(event.child_tgid, event.child_start_time, parent, label, parent.exe, parent.exe_file))
+        self._add(Process(event.child_tgid, event.child_start_time, parent, event.comm, parent.exe, parent.exe_file))
 
     def _exited(self, process: Process, _event: Exit) -> None:
         if process.has_ended:
@@ -182,17 +180,20 @@ class ProcessTree:
             if parent.epoch != self._epoch:
                 self._set_line(parent)
             if parent.line_length < self._depth:
-                process.line_length = parent.line_length + 1
-                process.line = f"{parent.line}->{process.label}"
-                process.epoch = self._epoch
-                return process.line
+                line = f"{parent.line}->{process.tgid}({self._names[process.comm]})"
+                if process.asked:
+                    process.line_length = parent.line_length + 1
+                    process.line = line
+                    process.epoch = self._epoch
+                process.asked = True
+                return line
         return self._set_line(process)
 
     def _set_line(self, process: Process) -> str:
         parts: list[str] = []
         at: Process | None = process
         while at is not None and len(parts) < self._depth:
-            parts.append(at.label)
+            parts.append(f"{at.tgid}({self._names[at.comm]})")
             at = at.parent
         process.line_length = len(parts)
         if at is not None:
@@ -218,8 +219,7 @@ class ProcessTree:
             at = found[at][0]
         for each in reversed(line):
             ppid, start, comm = found[each]
-            label = f"{each}({cstring_text(comm)})"
-            self._add(Process(each, start, self._processes.get(ppid), label, b"", NO_FILE))
+            self._add(Process(each, start, self._processes.get(ppid), comm, b"", NO_FILE))
 
     def statistics(self) -> Mapping[str, int]:
         return {
