@@ -8,8 +8,11 @@ import errno
 import os
 from collections.abc import Iterator
 
-_NR_BPF = 321
+_NR_BPF, _NR_MEMBARRIER = 321, 324
 """x86-64."""
+
+_MEMBARRIER_GLOBAL = 1
+"""MEMBARRIER_CMD_GLOBAL of linux/membarrier.h."""
 
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY = 1, 2, 3, 4
 """BPF_MAP_LOOKUP_ELEM and its neighbours in linux/bpf.h."""
@@ -38,6 +41,14 @@ def _call(
     if _libc.syscall(_NR_BPF, command, ctypes.byref(attr), ctypes.sizeof(attr)) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), "bpf")
+
+
+def await_programs() -> None:
+    """Until no program that was detached before still runs on any CPU; blocks for a few ms.
+
+    MEMBARRIER_CMD_GLOBAL is ``synchronize_rcu()``, and tracepoint programs run where RCU cannot pass.
+    """
+    _libc.syscall(_NR_MEMBARRIER, _MEMBARRIER_GLOBAL, 0, 0)
 
 
 def lookup(fd: int, key: bytes, size: int) -> bytes:

@@ -135,9 +135,10 @@ class Loaded:
         )
 
     def detach(self) -> None:
-        """Stop the programs; what they sent stays in the ring."""
+        """Stop the programs; what they sent is in the ring then, and stays."""
         while self._links:
             os.close(self._links.pop())
+        bpf.await_programs()
 
     def close(self) -> None:
         """Detach and let go of every descriptor."""

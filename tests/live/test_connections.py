@@ -21,6 +21,7 @@ import pytest
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.tools import run
+from tests.live.views import CONNECT, CREATE_FILE, caused_by
 
 ADDRESSES = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 HOSTS = {str(int(family)): host for family, host in ADDRESSES.items()}
@@ -30,8 +31,7 @@ NOWHERE = "192.0.2.1"
 
 def connections(collector: Collector, pid: int | None = None) -> list[Event]:
     """The connections of a process, by default of this one."""
-    wanted = str(pid or os.getpid())
-    return [event for event in collector.sync() if event["data_type"] == "42" and event["tgid"] == wanted]
+    return caused_by(collector.sync(), pid or os.getpid(), CONNECT)
 
 
 def to(collector: Collector, port: int) -> list[Event]:
@@ -202,9 +202,8 @@ def test_io_uring(programs: Programs, collector: Collector, tmp_path: Path) -> N
     told = connections(collector, process.pid)
     assert [(event["res"], event["fd"]) for event in told] == [("0", "-1"), ("-111", "-1")]
     assert (told[0]["dip"], told[0]["dport"]) == ("127.0.0.1", str(port))
-    created = [event for event in collector.events if event["data_type"] == "602"]
-    mine = [event["file_path"] for event in created if event["tgid"] == str(process.pid)]
-    assert mine == [str(tmp_path / "openat"), str(tmp_path / "openat2")]
+    created = [event["file_path"] for event in caused_by(collector.events, process.pid, CREATE_FILE)]
+    assert created == [str(tmp_path / "openat"), str(tmp_path / "openat2")]
 
 
 def test_the_program_is_told(collector: Collector) -> None:

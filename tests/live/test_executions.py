@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -102,23 +101,3 @@ def test_a_program_that_is_replaced_and_rewritten(programs: Programs, tmp_path: 
         assert told == (right, "verified") or (told[0] == "-1" and told[1] in {"changed", "gone"}), event
     assert ran[-1]["exe_hash_status"] == "verified"
     outcome.check()
-
-
-def test_children_end_as_they_are_told(programs: Programs, collector: Collector) -> None:
-    """An exit event has the exit code, or else the signal."""
-    hold = programs("hold")
-    ends = {0: "exit 0", 3: "exit 3", 255: "exit 255", 9: "kill -9 $$", 11: "kill -11 $$", 15: "kill -15 $$"}
-    expected: dict[str, tuple[str, str]] = {}
-    for number, command in ends.items():
-        with subprocess.Popen(["sh", "-c", command]) as shell:
-            shell.wait()
-        by_signal = command.startswith("kill")
-        expected[str(shell.pid)] = ("0", str(number)) if by_signal else (str(number), "0")
-    with subprocess.Popen([hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
-        assert killed.stdout is not None
-        killed.stdout.read(1)
-        os.kill(killed.pid, 10)
-    expected[str(killed.pid)] = ("0", "10")
-    ended = [event for event in collector.sync() if event["data_type"] == "60" and event["pid"] in expected]
-    assert {event["pid"]: (event["exit_code"], event["signal"]) for event in ended} == expected
-    assert len(ended) == len(expected)

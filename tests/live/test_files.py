@@ -12,14 +12,14 @@ import pytest
 
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
+from tests.live.views import CREATE_FILE, caused_by
 
 COUNT = 20_000
 
 
 def created(collector: Collector, pid: int | None = None) -> list[Event]:
     """The files that a process created, by default this one."""
-    wanted = str(pid or os.getpid())
-    return [event for event in collector.sync() if event["data_type"] == "602" and event["tgid"] == wanted]
+    return caused_by(collector.sync(), pid or os.getpid(), CREATE_FILE)
 
 
 def test_twenty_thousand_files(programs: Programs, collector: Collector, tmp_path: Path) -> None:

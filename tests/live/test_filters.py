@@ -16,6 +16,7 @@ from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.test_connections import NOWHERE
 from tests.live.tools import run, until
+from tests.live.views import CONNECT, caused_by
 
 NEVER_S = 86_400.0
 STRANGER = 54_321
@@ -36,7 +37,7 @@ def excluding(path: Path, refresh_s: float = NEVER_S) -> dict[str, dict[str, obj
 
 def by_process(events: list[Event], pid: int) -> list[str]:
     """The kinds of the events that the process caused."""
-    return [event["data_type"] for event in events if event.get("tgid") == str(pid)]
+    return [event["data_type"] for event in caused_by(events, pid)]
 
 
 def churn(program: Path, folder: Path, count: int = 100) -> int:
@@ -136,7 +137,7 @@ def test_loopback(tmp_path: Path) -> None:
             assert client.connect_ex(str(tmp_path / "x")[-90:]) == errno.ENOENT
         events = collector.sync()[before:]
         outcome = collector.stop()
-    mine = [event for event in events if event["data_type"] == "42" and event["tgid"] == str(os.getpid())]
+    mine = caused_by(events, os.getpid(), CONNECT)
     told = [event["dip"] for event in mine]
     assert told == [*(host for _, host in outside), "-1"]
     assert outcome.kind("connect")["filtered"] >= len(inside)
@@ -151,7 +152,7 @@ def test_the_collector_itself(tmp_path: Path) -> None:
             until(collector.output.exists, "the output file")
             events = collector.sync()
             outcome = collector.stop()
-        mine = [event for event in events if event.get("tgid") == str(collector.pid)]
+        mine = caused_by(events, collector.pid)
         if own:
             assert mine == []
             assert outcome.kind("create_file")["filtered"] >= 1

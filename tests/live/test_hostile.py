@@ -14,7 +14,7 @@ import pytest
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.deep import place
-from tests.live.views import arguments_match, raw, truncated, value
+from tests.live.views import CREATE_FILE, EXECVE, arguments_match, caused_by, kind_of, process_of, raw, truncated, value
 
 HOSTILE = (
     b"new\nline\r\t\"quotes\" 'of' `sorts` \\back\\\\ %s %d {} \x01\x0b\x0c\x17\x1c\x1d\x1e\x1f\x7f"
@@ -46,20 +46,14 @@ def execution(collector: Collector) -> Caused:
     def execute(*command: bytes, code: int = 0, **options: object) -> Event:
         with subprocess.Popen(command, **options) as process:  # type: ignore[call-overload]
             assert process.wait() == code
-        return of(collector, process.pid, 59)[-1]
+        return of(collector, process.pid, EXECVE)[-1]
 
     return execute
 
 
 def of(collector: Collector, pid: int, kind: int) -> list[Event]:
     """The events of that kind that the process caused."""
-    return [
-        event for event in collector.sync() if str(value(event, "data_type")) == str(kind) and process_of(event) == pid
-    ]
-
-
-def process_of(event: Event) -> int:
-    return int(event["tgid"] if "tgid" in event else event.get("process", {}).get("pid", 0))
+    return list(caused_by(collector.sync(), pid, kind))
 
 
 def test_arguments(programs: Programs, execution: Caused) -> None:
@@ -98,11 +92,10 @@ def test_random_arguments(programs: Programs, collector: Collector) -> None:
         with subprocess.Popen([nop, *arguments]) as process:
             assert process.wait() == 0
         sent[process.pid] = [nop, *arguments]
-    told = [event for event in collector.sync() if process_of(event) in sent]
-    executions = [event for event in told if str(value(event, "data_type")) == "59"]
-    assert len(executions) == len(sent) == 300
-    for event in executions:
-        assert arguments_match(event, sent[process_of(event)])
+    collector.sync()
+    for pid, arguments in sent.items():
+        [event] = caused_by(collector.events, pid, EXECVE)
+        assert arguments_match(event, arguments)
 
 
 @pytest.mark.parametrize("arguments", [[b"\xe2\x82\xac" * 33_334], [HOSTILE] * 600], ids=["one", "many"])
@@ -134,10 +127,10 @@ def test_names(programs: Programs, execution: Caused, collector: Collector, tmp_
         assert raw(event, name) == path, name
     assert raw(event, "run_path") == folder
     assert raw(event, "comm") == NAME[:15]
-    assert (raw(event, "pid_tree") or b"").endswith(b"->%d(%s)" % (process_of(event), NAME[:15]))
+    assert (raw(event, "pid_tree") or b"").endswith(b"->%d(%s)" % (process_of(event)[0], NAME[:15]))
     assert arguments_match(event, [path])
     assert len(value(event, "exe_md5")) == 32
-    created = [raw(made, "file_path") for made in of(collector, os.getpid(), 602)]
+    created = [raw(made, "file_path") for made in of(collector, os.getpid(), CREATE_FILE)]
     assert created[-1] == path
 
 
@@ -153,7 +146,7 @@ def test_a_failure(execution: Caused, collector: Collector, tmp_path: Path) -> N
 
 
 def value_or_none(event: Event, name: str) -> bytes | None:
-    return raw(event, name) if str(value(event, "data_type")) == "59" else None
+    return raw(event, name) if kind_of(event) == EXECVE else None
 
 
 def test_environment(programs: Programs, execution: Caused) -> None:

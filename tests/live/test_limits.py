@@ -15,7 +15,7 @@ from tests.live.deep import components, deep_folder, place
 from tests.live.loads import flood
 from tests.live.test_executions import md5
 from tests.live.tools import until
-from tests.live.views import truncated
+from tests.live.views import EXECVE, caused_by, truncated
 
 SMALLEST = {
     "collector": {"ring_bytes": 65_536, "wakeup_bytes": 1_024, "poll_interval_ms": 1, "span_bytes": 4_096},
@@ -51,8 +51,8 @@ def test_the_smallest_of_everything(programs: Programs, tmp_path: Path) -> None:
 
         def largest() -> Event | None:
             # Again where another process's events were in the ring, which then has no room for this one.
-            pid = str(execute_the_largest(programs("nop"), tmp_path))
-            ran = [event for event in collector.sync() if event["data_type"] == "59" and event["tgid"] == pid]
+            pid = execute_the_largest(programs("nop"), tmp_path)
+            ran = caused_by(collector.sync(), pid, EXECVE)
             return ran[0] if ran else None
 
         event = until(largest, "the largest event")
@@ -107,13 +107,11 @@ def test_what_is_told_of_a_process(programs: Programs, collector: Collector) -> 
         process.stdout.read(1)
         group, session = os.getpgid(process.pid), os.getsid(process.pid)
         after = time.time_ns() // 1_000_000
-    told = [event for event in collector.sync() if event.get("tgid") == str(process.pid)]
-    [ran] = [event for event in told if event["data_type"] == "59"]
+    [ran] = caused_by(collector.sync(), process.pid, EXECVE)
     expected = {"pid": process.pid, "ppid": os.getpid(), "pgid": group, "sid": session, "uid": os.getuid()}
     assert {key: int(ran[key]) for key in expected} == expected
     assert before <= int(ran["time"]) <= after
     assert (ran["comm"], ran["user"], ran["nodename"]) == ("hold", "root", os.uname().nodename)
-    assert len({event["entity_id"] for event in told}) == 1
 
 
 def test_an_event_is_told_soon(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.deep import components, deep_folder, place
-from tests.live.views import arguments_match, raw, truncated
+from tests.live.views import CREATE_FILE, EXECVE, arguments_match, caused_by, raw, truncated
 
 KEPT = 4096
 UNITS = {
@@ -23,9 +23,9 @@ UNITS = {
 }
 
 
-def of(collector: Collector, pid: int, kind: str) -> list[Event]:
+def of(collector: Collector, pid: int, kind: int) -> list[Event]:
     """The events of that kind that the process caused."""
-    return [event for event in collector.sync() if event["data_type"] == kind and event["tgid"] == str(pid)]
+    return list(caused_by(collector.sync(), pid, kind))
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -40,13 +40,13 @@ def test_four_thousand_characters(unit: str, programs: Programs, collector: Coll
             cwd = f"/proc/self/fd/{here}"
             with subprocess.Popen([path, path], stdin=file, stdout=file, cwd=cwd) as process:
                 assert process.wait() == 0
-        [event] = of(collector, process.pid, "59")
+        [event] = of(collector, process.pid, EXECVE)
     for name in ("exe", "stdin", "stdout", "filename"):
         assert raw(event, name) == path, name
     assert raw(event, "run_path") == folder
     assert arguments_match(event, [path, path])
     assert (truncated(event), len(event["exe_md5"])) == (set(), 32)
-    created = of(collector, os.getpid(), "602")[-1]
+    created = of(collector, os.getpid(), CREATE_FILE)[-1]
     assert (raw(created, "file_path"), truncated(created)) == (path, set())
 
 
@@ -61,8 +61,8 @@ def test_longer_than_a_path_may_be(
         cwd = f"/proc/self/fd/{here}"
         with subprocess.Popen([f"{cwd}/program", "x"], cwd=cwd, pass_fds=[here]) as process:
             assert process.wait() == 0
-        [event] = of(collector, process.pid, "59")
-    created = of(collector, os.getpid(), "602")[-1]
+        [event] = of(collector, process.pid, EXECVE)
+    created = of(collector, os.getpid(), CREATE_FILE)[-1]
     for told, name, path in (
         (event, "exe", folder + b"/program"),
         (event, "run_path", folder),

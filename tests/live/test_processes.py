@@ -14,7 +14,8 @@ import pytest
 
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
-from tests.live.tools import run
+from tests.live.tools import run, until
+from tests.live.views import caused_by
 
 
 def execution(collector: Collector, mark: str) -> Event:
@@ -26,9 +27,8 @@ def execution(collector: Collector, mark: str) -> Event:
 def of_process(collector: Collector, pid: int) -> dict[str, list[Event]]:
     """The events that the process caused, by data_type."""
     events: dict[str, list[Event]] = {"59": [], "60": [], "801": []}
-    for event in collector.sync():
-        if event["tgid"] == str(pid):
-            events.setdefault(event["data_type"], []).append(event)
+    for event in caused_by(collector.sync(), pid):
+        events.setdefault(event["data_type"], []).append(event)
     return events
 
 
@@ -185,3 +185,46 @@ def test_the_name_of_a_thread_is_told(collector: Collector) -> None:
     [child] = [event for event in collector.events if event["data_type"] == "60" and event["pid"] == fork["child_pid"]]
     assert child["pid_tree"].endswith(f"->{child['pid']}({name})")
     assert stat.S_ISREG(os.stat(child["exe"]).st_mode)
+
+
+ENDS = {
+    "exit 0": ("0", "0"),
+    "exit 3": ("3", "0"),
+    "exit 256": ("0", "0"),
+    "exit 255": ("255", "0"),
+    "kill -9 $$": ("0", "9"),
+    "kill -11 $$": ("0", "11"),
+    "kill -15 $$": ("0", "15"),
+    "kill -34 $$": ("0", "34"),
+}
+
+
+@pytest.mark.parametrize("command", ENDS)
+def test_how_a_process_ends(command: str, collector: Collector) -> None:
+    """An exit event has the exit code as wait(2) has it, or else the signal."""
+    with subprocess.Popen(["bash", "-c", command]) as process:
+        process.wait()
+    ended = of_process(collector, process.pid)["60"]
+    assert [(event["exit_code"], event["signal"]) for event in ended] == [ENDS[command]]
+
+
+def test_an_id_that_is_used_again(programs: Programs, collector: Collector) -> None:
+    """Two processes with the same id, one after the other, are two: each with its own executable, tree and entity."""
+    nop, hold = programs("nop"), programs("hold")
+    last = Path("/proc/sys/kernel/ns_last_pid")
+
+    def same_id() -> int | None:
+        with subprocess.Popen([nop]) as first:
+            first.wait()
+        last.write_text(str(first.pid - 1))
+        with subprocess.Popen([hold], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as second:
+            second.wait()
+        return first.pid if first.pid == second.pid else None
+
+    pid = str(until(same_id, "an id that is used again"))
+    events = [event for event in collector.sync() if event.get("pid") == pid and event["data_type"] in {"59", "60"}]
+    assert [event["exe"] for event in events[-4:]] == [str(nop), str(nop), str(hold), str(hold)]
+    assert [event["pid_tree"].rpartition("->")[2] for event in events[-4:]] == [f"{pid}(nop)"] * 2 + [
+        f"{pid}(hold)"
+    ] * 2
+    assert len({event["entity_id"] for event in events[-4:]}) == 2

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probes.text import to_bytes
 
-Event = Mapping[str, Any]
+Event = dict[str, Any]
+
+CONNECT, EXECVE, EXIT, CREATE_FILE, FORK = 42, 59, 60, 602, 801
 
 _ECS = {
     "data_type": "hookline.data_type",
@@ -27,6 +29,28 @@ _ECS = {
     "exe_md5": "process.hash.md5",
     "res": "hookline.result",
 }
+
+
+def kind_of(event: Event) -> int:
+    """The event's data_type."""
+    return int(event.get("data_type") or event["hookline"]["data_type"])
+
+
+def process_of(event: Event) -> tuple[int, str]:
+    """The id of the process that caused the event, and the name of this one life of the id; (0, "") of a gap."""
+    if "event_id" in event:
+        return int(event.get("tgid", 0)), event.get("entity_id", "")
+    process = event.get("process", {})
+    if kind_of(event) == FORK:
+        process = process["parent"]
+    return process.get("pid", 0), process.get("entity_id", "")
+
+
+def caused_by(events: Sequence[Event], pid: int, kind: int | None = None) -> list[Event]:
+    """The events (of a kind) that a process caused; if the id had several lives, the last one's."""
+    found = [event for event in events if process_of(event)[0] == pid]
+    life = process_of(found[-1]) if found else None
+    return [event for event in found if process_of(event) == life and kind in {None, kind_of(event)}]
 
 
 def value(event: Event, name: str) -> Any:
