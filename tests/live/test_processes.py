@@ -15,7 +15,7 @@ import pytest
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.tools import run, until
-from tests.live.views import caused_by
+from tests.live.views import EXECVE, EXIT, caused_by
 
 
 def execution(collector: Collector, mark: str) -> Event:
@@ -222,9 +222,9 @@ def test_an_id_that_is_used_again(programs: Programs, collector: Collector) -> N
         return first.pid if first.pid == second.pid else None
 
     pid = str(until(same_id, "an id that is used again"))
-    events = [event for event in collector.sync() if event.get("pid") == pid and event["data_type"] in {"59", "60"}]
-    assert [event["exe"] for event in events[-4:]] == [str(nop), str(nop), str(hold), str(hold)]
-    assert [event["pid_tree"].rpartition("->")[2] for event in events[-4:]] == [f"{pid}(nop)"] * 2 + [
-        f"{pid}(hold)"
-    ] * 2
-    assert len({event["entity_id"] for event in events[-4:]}) == 2
+    ends = {str(EXECVE), str(EXIT)}
+    events = [event for event in collector.sync() if event.get("pid") == pid and event["data_type"] in ends][-4:]
+    assert [event["exe"] for event in events] == [str(nop), str(nop), str(hold), str(hold)]
+    names = [event["pid_tree"].rpartition("->")[2] for event in events]
+    assert names == [f"{pid}(nop)"] * 2 + [f"{pid}(hold)"] * 2
+    assert len({event["entity_id"] for event in events}) == 2
