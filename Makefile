@@ -3,7 +3,7 @@
 PYTHON := /usr/bin/python3# the system's, because it alone sees Debian's bcc
 BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc python3-venv
-DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev
+DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2
 SUITES := unit live
 SOURCES := probes pipeline sinks bench
 MADE := ./.venv ./build ./dist ./*.egg-info */__pycache__ ./.benchmarks ./.hypothesis ./.mypy_cache \
