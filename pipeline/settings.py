@@ -66,7 +66,7 @@ class FilterTable(Filters, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Pipeline(Table, frozen=True, kw_only=True):
     """``[pipeline]``: batches between the stages."""
 
-    queue_batches: Annotated[int, Meta(ge=1, le=1024)] = 2
+    queue_batches: Annotated[int, Meta(ge=1, le=1024)] = 1
     batch_events: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     batch_age_ms: Annotated[int, Meta(ge=1, le=60_000)] = 100
     shutdown_s: Annotated[float, Meta(ge=0.1, le=600.0)] = 4.0

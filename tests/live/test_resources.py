@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.live.collector import Collector
 from tests.live.conftest import Programs
+from tests.live.test_executions import AS_BY_DEFAULT
 from tests.live.tools import until, wait_all
 
 START_S = 1.5
@@ -21,13 +22,14 @@ def first_event(programs: Programs, folder: Path) -> tuple[float, float]:
     folder.mkdir()
     output = folder / "events.ndjson"
     with subprocess.Popen([programs("spawn"), "0", "1000", programs("nop"), "tick"]) as spawner:
-        collector = Collector(folder, ready="")
-        with collector:
-            until(lambda: output.exists() and b'"data_type":"59"' in output.read_bytes()[:100_000], "an event")
-            seconds = time.monotonic() - collector.started
-            collector.wait_for_log("collecting")
-            outcome = collector.stop()
-        spawner.kill()
+        try:
+            with Collector(folder, AS_BY_DEFAULT, ready="") as collector:
+                until(lambda: output.exists() and b'"data_type":"59"' in output.read_bytes()[:100_000], "an event")
+                seconds = time.monotonic() - collector.started
+                collector.wait_for_log("collecting")
+                outcome = collector.stop()
+        finally:
+            spawner.kill()
     assert any(event.get("ppid") == str(spawner.pid) for event in outcome.events)
     outcome.check()
     return seconds, outcome.seconds
