@@ -60,7 +60,7 @@ _COMMON_STRUCTS: Mapping[str, tuple[str, ...]] = {
     "qstr": ("len", "name"),
     "vfsmount": ("mnt_root",),
     "mount": ("mnt", "mnt_parent", "mnt_mountpoint"),
-    "pt_regs": ("di", "si", "dx", "r10", "r8", "r9"),
+    "pt_regs": ("di", "si", "dx"),
 }
 
 
