@@ -150,10 +150,19 @@ def _load(request: Request, tree: Path) -> tuple[Answer, list[int]]:
     links: list[int] = []
     for each, by_name in loaded:
         hooks = [HookReport(hook.at, hook.sees, missing=reason) for hook, reason in each.missing]
-        for hook in each.hooks:
-            links.append(program.attach(by_name[hook.program], hook.mechanism, hook.target))
-            hooks.append(HookReport(hook.at, hook.sees))
-        reports.append(ProbeReport(each.probe.name, tuple(hooks)))
+        own: list[int] = []
+        try:
+            for hook in each.hooks:
+                own.append(program.attach(by_name[hook.program], hook.mechanism, hook.target))
+                hooks.append(HookReport(hook.at, hook.sees))
+        except LoadError as error:
+            # Half a probe would miss things in silence; the others run.
+            for link in own:
+                os.close(link)
+            reports.append(ProbeReport(each.probe.name, error=str(error), log=error.log))
+        else:
+            links += own
+            reports.append(ProbeReport(each.probe.name, tuple(hooks)))
     return Answer(tuple(reports), tuple(programs), len(links)), fds + links
 
 
