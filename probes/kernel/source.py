@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from probes.kernel.headers import declare_structs
 from probes.layout import c_header
 from probes.probe import Hook, Probe, TailProgram
 from probes.registry import all_events, c_file
+
+_PROBES = Path(__file__).parents[1]
 
 _COMMON_STRUCTS: Mapping[str, tuple[str, ...]] = {
     "task_struct": (
@@ -138,8 +141,23 @@ def compose(fitted: list[Fitted], btf: Btf, *, ring_pages: int) -> str:
         c_header(all_events()),
     ]
     files = (Path(__file__).with_name("hookline.h"), *(c_file(each.probe) for each in fitted))
-    parts += [f'#line 1 "{c.parent.name}/{c.name}"\n{c.read_text(encoding="ascii")}' for c in files]
+    parts += [_text(file) for file in files]
     return "\n".join(parts)
+
+
+_INCLUDE = re.compile(r'^#include "(\w+/\w+\.h)"$', re.MULTILINE)
+
+
+def _text(file: Path) -> str:
+    """`file` with the headers of the probes' folders that it includes in their place: bcc rewrites one file alone."""
+    text = file.read_text(encoding="ascii")
+
+    def included(match: re.Match[str]) -> str:
+        line = text.count("\n", 0, match.start()) + 2
+        return f'{_text(_PROBES / match[1])}#line {line} "{name}"'
+
+    name = f"{file.parent.name}/{file.name}"
+    return f'#line 1 "{name}"\n{_INCLUDE.sub(included, text)}'
 
 
 def _defines(fitted: list[Fitted], btf: Btf) -> Iterator[str]:

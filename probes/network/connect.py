@@ -7,11 +7,9 @@ from socket import AF_UNIX
 from typing import Annotated
 
 from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16
+from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
 from probes.probe import USER_REGISTERS, Hook, Probe, TailProgram
 from probes.text import address_text, printable, to_text, unix_text
-
-_TYPES = {2: "ipv4", 10: "ipv6", 1: "unix"}
-_TRANSPORTS = {0: "unix", 1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp", 262: "mptcp"}
 
 
 class Connect(ProcessEvent, gc=False):
@@ -28,9 +26,9 @@ class Connect(ProcessEvent, gc=False):
         Names("0, or the negative errno; -115 (EINPROGRESS): under way.", "res", "hookline.result", "long"),
     ]
     fd: Annotated[s32, Names("Descriptor; -1: io_uring.", "fd", "hookline.socket.fd", "long")]
-    family: Annotated[u16, Names("Address family.", "sa_family", "network.type", "keyword", _TYPES)]
+    family: Annotated[u16, Names("Address family.", "sa_family", "network.type", "keyword", FAMILIES)]
     type: Annotated[u16, Names("Socket type: 1 stream, 2 datagram.", None, "hookline.socket.type", "long")]
-    protocol: Annotated[u16, Names("Protocol.", "protocol", "network.transport", "keyword", _TRANSPORTS)]
+    protocol: Annotated[u16, Names("Protocol.", "protocol", "network.transport", "keyword", TRANSPORTS)]
     source_port: Annotated[u16, Names("Local port.", "sport", "source.port", "long")]
     port: Annotated[u16, Names("Remote port.", "dport", "destination.port", "long")]
     from_caller: Annotated[
@@ -57,28 +55,9 @@ class Connect(ProcessEvent, gc=False):
             peer = f"{address_text(self.family, self.address)}:{self.port}"
         return printable(
             f"{self.user} {self.pid} {to_text(self.exe)} -> {peer} "
-            f"{_TRANSPORTS.get(self.protocol, self.protocol)} result {self.result} {self.pid_tree}"
+            f"{TRANSPORTS.get(self.protocol, self.protocol)} result {self.result} {self.pid_tree}"
         )
 
-
-_SOCKET_MEMBERS = {
-    "sock": ("sk_type", "sk_protocol"),
-    "sock_common": (
-        "skc_family",
-        "skc_dport",
-        "skc_num",
-        "skc_daddr",
-        "skc_rcv_saddr",
-        "skc_v6_daddr",
-        "skc_v6_rcv_saddr",
-    ),
-    "socket": ("sk",),
-    "unix_sock": ("peer", "addr"),
-    "unix_address": ("len", "name"),
-    "file": ("private_data",),
-    "inode": ("i_mode",),
-    "io_kiocb": ("opcode", "file"),
-}
 
 PROBE = Probe(
     event=Connect,
@@ -99,7 +78,12 @@ PROBE = Probe(
         ),
     ),
     tails=(TailProgram("connect_report", "tracepoint"),),
-    structs=_SOCKET_MEMBERS,
+    structs={
+        **SOCKET_STRUCTS,
+        "unix_sock": ("peer", "addr"),
+        "unix_address": ("len", "name"),
+        "io_kiocb": ("opcode", "file"),
+    },
     enumerators=("IORING_OP_CONNECT",),
     misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which need no "
     "connect(2); a call that a signal interrupts is told with EINTR, and again if the kernel restarts it",

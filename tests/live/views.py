@@ -10,7 +10,7 @@ from probes.text import to_bytes
 
 Event = dict[str, Any]
 
-CONNECT, EXECVE, EXIT, CREATE_FILE, FORK = 42, 59, 60, 602, 801
+CONNECT, ACCEPT, BIND, EXECVE, EXIT, CREATE_FILE, FORK = 42, 43, 49, 59, 60, 602, 801
 
 _ECS = {
     "data_type": "hookline.data_type",
