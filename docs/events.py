@@ -131,6 +131,11 @@ def own(event: type[HostEvent]) -> list[Field]:
     return [field for field in told(event) if field.name not in common]
 
 
+def smith_names(field: Field) -> list[str]:
+    """Every name under which `field` stands in smith."""
+    return [name for name in (field.names.smith, field.names.label) if name]
+
+
 def ecs_names(event: type[HostEvent], field: Field) -> list[str]:
     """Every name under which `field` stands in ecs."""
     name = field.names.ecs
@@ -164,8 +169,9 @@ def _type(field: Field) -> str:
 
 
 def _meaning(field: Field) -> str:
-    labels = ", ".join(f"{number} {label}" for number, label in field.names.labels.items())
-    return field.names.doc + (f" ecs: {labels}." if labels else "")
+    labels = ", ".join(f"{number} {label}" for number, label in field.names.labels.items() if label)
+    where = f"ecs, {field.names.label}" if field.names.label else "ecs"
+    return field.names.doc + (f" {where}: {labels}." if labels else "")
 
 
 def _code(*names: str | None) -> str:
@@ -182,7 +188,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 def _fields(event: type[HostEvent], fields: Iterable[Field]) -> Iterator[str]:
     rows = (
-        (_code(field.names.smith), _code(*ecs_names(event, field)), _type(field), _meaning(field)) for field in fields
+        (_code(*smith_names(field)), _code(*ecs_names(event, field)), _type(field), _meaning(field)) for field in fields
     )
     return _table(("smith", "ecs", "type", "meaning"), rows)
 

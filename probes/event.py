@@ -104,7 +104,10 @@ class Names:
     ecs: str | None = None
     ecs_type: EcsType = "keyword"
     labels: Mapping[int, str] = field(default_factory=dict)
-    """What the ecs schema says instead of a number (2: "ipv4")."""
+    """What the ecs schema says instead of a number (2: "ipv4"); nothing where that is empty."""
+
+    label: str | None = None
+    """What smith calls the label, which it has beside the number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
         "timestamp": timestamp,
         "cut": _cutter(event),
         "labels": {
-            field.name: {number: quote(label) for number, label in field.names.labels.items()}
+            field.name: {number: quote(label) if label else b"" for number, label in field.names.labels.items()}
             for field in event_fields(event)
         },
     }
@@ -156,7 +156,9 @@ def _values(field: Field, name: str) -> list[tuple[str, Leaf]]:
     if field.boot_time:
         return [(name, _optional(f"(timestamp({value} + boot_offset) if {value} else b'')"))]
     if field.names.labels:
-        return [(name, Leaf("%s", (f"labels[{field.name!r}].get({value}) or quote(str({value}))",)))]
+        labels = f"labels[{field.name!r}]"
+        label = f"({labels}[{value}] if {value} in {labels} else quote(str({value})))"
+        return [(name, Leaf("%s", (label,), optional="" in field.names.labels.values()))]
     if field.python_type is int:
         return [(name, Leaf("%d" if field.names.ecs_type == "long" else '"%d"', (value,)))]
     if field.python_type is str:

@@ -28,6 +28,9 @@ def smith_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
         is_number = field.python_type is int
         literals.append(f'"{field.names.smith}":' + ('"%d"' if is_number else "%s"))
         values.append(f"e.{field.name}" if is_number else text_expression(field))
+        if field.names.label is not None:
+            literals.append(f'"{field.names.label}":%s')
+            values.append(f"labels[{field.name!r}].get(e.{field.name}, unknown)")
     literals += [
         '"time":"%d"',
         f'"event_id":"{run_id}-{event.data_type}-%d-%d"',
@@ -44,6 +47,11 @@ def smith_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
         **namespace(quote(UNKNOWN)),
         "template": template.encode("ascii"),
         "cut": _cutter(cut_marks(event)),
+        "unknown": quote(UNKNOWN),
+        "labels": {
+            field.name: {number: quote(label or UNKNOWN) for number, label in field.names.labels.items()}
+            for field in event_fields(event)
+        },
     }
     source = f"def encode(e, boot_offset):\n    return template % ({', '.join(values)})\n"
     exec(compile(source, f"<smith encoder of {event.event_name}>", "exec"), names)  # noqa: S102 - from declarations alone
