@@ -13,7 +13,7 @@ from pipeline.encode.values import cut_marks
 from pipeline.gap import Gap
 from probes.event import Chars, HostEvent, Ip, ProcessEvent, Scalar
 from probes.layout import Field, event_fields
-from probes.probe import Hook, Probe
+from probes.probe import Form, Hook, Probe
 from probes.registry import all_probes
 from probes.text import to_text
 
@@ -227,6 +227,26 @@ def _at(hook: Hook) -> str:
     return _code(hook.at) + (f" with {helpers}" if hook.helpers else "")
 
 
+def _form(form: Form, *, alone: bool) -> Iterator[str]:
+    if not alone:
+        yield f"### {form.name}\n"
+    hooks = (
+        (
+            hook.sees,
+            _at(hook),
+            "the probe runs and does not see this"
+            if hook.optional
+            else "the probe does not run"
+            if alone
+            else "this form is not taken",
+        )
+        for hook in form.hooks
+    )
+    yield from _table(("sees", "hook", "without it"), hooks)
+    if form.misses:
+        yield f"Even with all of them it does not see: {form.misses}.\n"
+
+
 def _probe(probe: Probe) -> Iterator[str]:
     event = probe.event
     yield from _kind(event)
@@ -236,17 +256,12 @@ def _probe(probe: Probe) -> Iterator[str]:
             f"`process.name` elsewhere is `{event.subject}.name`. The parent of that process is left out, "
             "and `process.entity_id` is the child's.\n"
         )
-    hooks = (
-        (
-            hook.sees,
-            _at(hook),
-            "the probe runs and does not see this" if hook.optional else "the probe does not run",
-        )
-        for hook in probe.hooks
-    )
-    yield from _table(("sees", "hook", "without it"), hooks)
-    if probe.misses:
-        yield f"Even with all of them it does not see: {probe.misses}.\n"
+    if not probe.default:
+        yield 'It is loaded only where it is named, or by "all".\n'
+    if len(probe.forms) > 1:
+        yield f"Forms, best first: {_code(*(form.name for form in probe.forms))}; the kernel decides.\n"
+    for form in probe.forms:
+        yield from _form(form, alone=len(probe.forms) == 1)
     yield from _fields(event, own(event))
     marks = [name for _bit, name in cut_marks(event)]
     if marks:

@@ -56,7 +56,11 @@ DurationOption = Annotated[
 ]
 ProbeOption = Annotated[
     list[str] | None,
-    typer.Option("--probe", metavar="NAME", help="Load this probe only; may be repeated. See hookline probes."),
+    typer.Option("--probe", metavar="NAME", help="Load this probe (or default, or all) only; may be repeated."),
+]
+AttachOption = Annotated[
+    Literal["best", "fentry", "kprobe", "tracepoint", "uprobe"] | None,
+    typer.Option("--attach", help="Take this form of each probe that has it. [default: best]"),
 ]
 OutputOption = Annotated[
     str | None,
@@ -100,6 +104,7 @@ def run(
     config: ConfigOption = None,
     duration: DurationOption = None,
     probe: ProbeOption = None,
+    attach: AttachOption = None,
     output: OutputOption = None,
     schema: SchemaOption = None,
     ledger: LedgerOption = None,
@@ -111,19 +116,19 @@ def run(
     """
     from pipeline.start import Options, run
 
-    options = Options(config, tuple(probe or ()), output, schema, debug=verbose)
+    options = Options(config, tuple(probe or ()), output, schema, debug=verbose, attach=attach)
     return run(options, duration_s=duration, ledger=ledger)
 
 
 @app.command()
-def doctor(as_json: JsonOption = False, verbose: VerboseOption = False) -> int:
+def doctor(attach: AttachOption = None, as_json: JsonOption = False, verbose: VerboseOption = False) -> int:
     """Tell what of Hookline this host can run, and how to mend the rest.
 
     Attaches every probe for a moment. Exit code 0 if at least one runs.
     """
     from pipeline.doctor import examine, show
 
-    return show(examine(), as_json=as_json, verbose=verbose)
+    return show(examine(attach=attach or "best"), as_json=as_json, verbose=verbose)
 
 
 @app.command()
@@ -152,13 +157,14 @@ def record(
     file: FileArgument,
     duration: DurationOption = None,
     probe: ProbeOption = None,
+    attach: AttachOption = None,
     config: ConfigOption = None,
     verbose: VerboseOption = False,
 ) -> int:
     """Write raw events to a new FILE, for replay. Needs root."""
     from pipeline.start import Options, record
 
-    return record(Options(config, tuple(probe or ()), debug=verbose), file, duration_s=duration)
+    return record(Options(config, tuple(probe or ()), debug=verbose, attach=attach), file, duration_s=duration)
 
 
 @app.command()

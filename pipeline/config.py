@@ -12,6 +12,7 @@ import msgspec
 from pipeline.settings import Collector, Enrich, FilterTable, Log, Metrics, Pipeline, Table, probe_names
 from pipeline.tables import ConfigError, either, fill, read, shown
 from probes.filters import Filters, MapSettings
+from probes.probe import Attach
 from sinks.console import ConsoleConfig
 from sinks.file import FileConfig
 from sinks.protocol import Schema
@@ -77,6 +78,7 @@ def with_overrides(
     config: Config,
     *,
     probes: Iterable[str] = (),
+    attach: Attach | None = None,
     output: str | None = None,
     schema: Schema | None = None,
     debug: bool = False,
@@ -96,6 +98,8 @@ def with_overrides(
             config = replace(config, collector=replace(config.collector, probes=probe_names(names)))
         except ValueError as error:
             raise ConfigError(f"--probe must {error}") from None
+    if attach is not None:
+        config = replace(config, collector=replace(config.collector, attach=attach))
     if output is not None:
         if not output:
             raise ConfigError("--output must name a file, or be - for standard output")

@@ -18,8 +18,8 @@ from probes.errors import LoadError, PreflightError
 from probes.filters import Filters, MapSettings
 from probes.kernel.features import Host, preflight
 from probes.kernel.loader import Loading
-from probes.kernel.messages import HookReport, ProbeReport, Request
-from probes.probe import Probe
+from probes.kernel.messages import FormReport, HookReport, ProbeReport, Request
+from probes.probe import Attach, Probe
 from probes.registry import all_probes
 
 _RING_BYTES = 64 << 10
@@ -58,9 +58,18 @@ class Verdict(msgspec.Struct, frozen=True):
     """Why it does not run."""
 
     log: str
+    form: str
+    """The form that was taken, of `forms`; empty where none was."""
+
+    forms: tuple[str, ...]
+    """Best first."""
+
+    passed_over: tuple[FormReport, ...]
+    """Better forms, with the reason why they were not taken."""
+
     hooks: tuple[HookReport, ...]
     misses: str
-    """What even all its hooks do not see."""
+    """What even all hooks of this form do not see."""
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -74,12 +83,12 @@ class Findings(msgspec.Struct, frozen=True):
     probes: list[Verdict]
 
 
-def examine(host: Host | None = None) -> Findings:
+def examine(host: Host | None = None, attach: Attach = "best") -> Findings:
     """Check `host`, or else this one; where all is well, load and attach every probe, and let go of them."""
     host = host or Host.current()
     checks = check(host)
     if all(each.ok for each in checks):
-        verdicts = _try_probes()
+        verdicts = _try_probes(attach)
     else:
         verdicts = [_verdict(probe, ProbeReport(probe.name, error=_NOT_TRIED)) for probe in all_probes().values()]
     return Findings(any(verdict.runs for verdict in verdicts), host.release, checks, verdicts)
@@ -125,11 +134,11 @@ def _sound_host(folder: Path) -> Host:
     )
 
 
-def _try_probes() -> list[Verdict]:
+def _try_probes(attach: Attach) -> list[Verdict]:
     probes = all_probes()
     settings = MapSettings(Filters(), own_tgid=os.getpid(), wakeup_bytes=_RING_BYTES)
     try:
-        with Loading(Request(tuple(probes), _RING_BYTES, settings)).wait() as loaded:
+        with Loading(Request(tuple(probes), _RING_BYTES, settings, attach)).wait() as loaded:
             reports = {report.name: report for report in loaded.reports}
     except LoadError as error:
         reports = {name: ProbeReport(name, error=str(error), log=error.log) for name in probes}
@@ -137,14 +146,18 @@ def _try_probes() -> list[Verdict]:
 
 
 def _verdict(probe: Probe, report: ProbeReport) -> Verdict:
+    form = next((form for form in probe.forms if form.name == report.form), probe.forms[-1])
     return Verdict(
         name=probe.name,
         data_type=probe.event.data_type,
         runs=not report.error,
         error=report.error,
         log=report.log,
-        hooks=report.hooks or tuple(HookReport(hook.at, hook.sees, report.error) for hook in probe.hooks),
-        misses=probe.misses,
+        form=report.form,
+        forms=tuple(form.name for form in probe.forms),
+        passed_over=report.passed_over,
+        hooks=report.hooks or tuple(HookReport(hook.at, hook.sees, report.error) for hook in form.hooks),
+        misses=form.misses,
     )
 
 
@@ -163,9 +176,10 @@ def _parts(findings: Findings, *, verbose: bool) -> list[str]:
     notes = []
     for probe in findings.probes:
         for number, hook in enumerate(probe.hooks):
-            first = (probe.name, str(probe.data_type)) if number == 0 else ("", "")
+            first = (probe.name, str(probe.data_type), probe.form) if number == 0 else ("", "", "")
             state = f"MISSING: {hook.missing}" if hook.missing else "attached"
             hooks.append((*first, hook.at, hook.sees, state))
+        notes += [f"{probe.name} has no {form.name} form here: {form.reason}.\n" for form in probe.passed_over]
         if probe.misses:
             notes.append(f"{probe.name} does not see {probe.misses}.\n")
         if verbose and probe.log:
@@ -175,7 +189,7 @@ def _parts(findings: Findings, *, verbose: bool) -> list[str]:
     return [
         f"Linux {findings.kernel}\n",
         table(("check", "state", "detail"), checks),
-        table(("probe", "data_type", "hook", "sees", "state"), hooks),
+        table(("probe", "data_type", "form", "hook", "sees", "state"), hooks),
         "".join(notes),
         f"{verdict}\n",
     ]

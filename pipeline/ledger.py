@@ -45,6 +45,12 @@ class KindAccount:
     filtered: int = 0
     """Left out by configuration before they got a number."""
 
+    skipped_by_kernel: int = 0
+    """Times that the kernel did not run the probe's programs because they were running on that CPU already.
+
+    No event was numbered: what it would have been, or whether any, is unknown.
+    """
+
     decoded: int = 0
     malformed: int = 0
     """Records that no decoder could read."""
@@ -79,6 +85,12 @@ class Ledger:
         """Take over the source's own counters, summed over CPUs."""
         account = self.kinds[kind]
         account.emitted, account.dropped_ring, account.filtered = emitted, dropped, filtered
+
+    def skipped(self, name: str, number: int) -> None:
+        """Take over the kernel's count for the probe of that name."""
+        for account in self.kinds.values():
+            if account.name == name:
+                account.skipped_by_kernel = number
 
     def offered(self, sink: str, counts: Counts) -> None:
         for kind, number in counts.items():
@@ -119,6 +131,7 @@ class Ledger:
                     "emitted": account.emitted,
                     "dropped_ring": account.dropped_ring,
                     "filtered": account.filtered,
+                    "skipped_by_kernel": account.skipped_by_kernel,
                     "decoded": account.decoded,
                     "malformed": account.malformed,
                     "missing": account.missing,
@@ -141,7 +154,7 @@ class Ledger:
     def lines(self) -> Iterator[str]:
         """The ledger for people, a line a kind that occurred."""
         for account in self.kinds.values():
-            if not (account.emitted or account.filtered):
+            if not (account.emitted or account.filtered or account.skipped_by_kernel):
                 continue
             delivered = ", ".join(
                 f"{name} {sink.delivered:,}"
@@ -152,5 +165,6 @@ class Ledger:
                 f"{account.name}: emitted {account.emitted:,} = delivered to {delivered or 'no sink'}"
                 f" + dropped by the ring {account.dropped_ring:,} + malformed {account.malformed:,}"
                 f" + unaccounted {account.unaccounted():,}; filtered {account.filtered:,}"
+                + (f"; skipped by the kernel {account.skipped_by_kernel:,}" if account.skipped_by_kernel else "")
             )
         yield "ledger closed" if self.is_closed() else "LEDGER NOT CLOSED"

@@ -27,13 +27,14 @@ def show_probes(*, as_json: bool, verbose: bool) -> None:
             (
                 probe.name,
                 str(probe.event.data_type),
-                ", ".join(dict.fromkeys(hook.mechanism for hook in probe.hooks)),
+                ", ".join(form.name for form in probe.forms),
+                "yes" if probe.default else "no",
                 str(sum(1 for _ in _told_fields(probe))),
                 _sentence(probe),
             )
             for probe in probes
         ]
-        emit(table(("probe", "data_type", "mechanism", "fields", "what it tells"), rows))
+        emit(table(("probe", "data_type", "forms", "default", "fields", "what it tells"), rows))
         emit("\nEvery field in a sentence: hookline probes --verbose\n")
 
 
@@ -51,9 +52,11 @@ def _described(probe: Probe) -> str:
         (field.name, field.names.smith or "-", field.names.ecs or "-", field.names.doc) for field in _told_fields(probe)
     ]
     lines = [f"{probe.name} ({probe.event.data_type}): {_sentence(probe)}"]
-    lines += [f"  hook: {hook.at}: {hook.sees}" for hook in probe.hooks]
-    if probe.misses:
-        lines.append(f"  misses: {probe.misses}")
+    for form in probe.forms:
+        lines.append(f"  form {form.name}:")
+        lines += [f"    hook: {hook.at}: {hook.sees}" for hook in form.hooks]
+        if form.misses:
+            lines.append(f"    misses: {form.misses}")
     return "\n".join([*lines, "", table(("field", "smith", "ecs", "meaning"), rows)])
 
 
@@ -62,10 +65,17 @@ def _as_json(probe: Probe) -> dict[str, object]:
         "name": probe.name,
         "data_type": probe.event.data_type,
         "tells": _sentence(probe),
-        "misses": probe.misses,
-        "hooks": [
-            {"at": hook.at, "mechanism": hook.mechanism, "optional": hook.optional, "sees": hook.sees}
-            for hook in probe.hooks
+        "default": probe.default,
+        "forms": [
+            {
+                "name": form.name,
+                "misses": form.misses,
+                "hooks": [
+                    {"at": hook.at, "mechanism": hook.mechanism, "optional": hook.optional, "sees": hook.sees}
+                    for hook in form.hooks
+                ],
+            }
+            for form in probe.forms
         ],
         "fields": [
             {

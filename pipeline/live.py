@@ -19,7 +19,7 @@ _COUNTERS_EVERY_S = 1.0
 
 
 def all_counters(loaded: Loaded) -> list[tuple[int, int, Counters]]:
-    """(kind, cpu, counters) of everything in the kernel."""
+    """(kind, stream, counters) of everything in the kernel; a stream is a CPU, or stands for none of them."""
     return [
         (event.data_type, cpu, counters)
         for slot, event in enumerate(all_events())
@@ -65,15 +65,21 @@ class Live:
         await trio.to_thread.run_sync(self._loaded.detach)
 
     def final_counters(self) -> list[tuple[int, int, int]]:
-        counters = all_counters(self._loaded)
-        update_ledger(self._ledger, counters)
+        counters = self._look()
         return [(kind, cpu, each.emitted) for kind, cpu, each in counters]
 
     async def keep_counters(self) -> None:
         """Look at the kernel's counters now and then, for the metrics."""
         while not self._stop.is_set():
-            update_ledger(self._ledger, all_counters(self._loaded))
+            self._look()
             await trio.sleep(_COUNTERS_EVERY_S)
+
+    def _look(self) -> list[tuple[int, int, Counters]]:
+        counters = all_counters(self._loaded)
+        update_ledger(self._ledger, counters)
+        for name, number in self._loaded.skipped_by_kernel().items():
+            self._ledger.skipped(name, number)
+        return counters
 
     async def keep_filters(self) -> None:
         """Look up excluded executables again: one that was replaced is another file."""

@@ -35,7 +35,15 @@ class _Ledger(Collector):
         )
         flight = GaugeMetricFamily("hookline_sink_in_flight", "Events on their way to a sink.", labels=("kind", "sink"))
         for kind in self._ledger.kinds.values():
-            for stage in ("emitted", "dropped_ring", "filtered", "decoded", "malformed", "missing"):
+            for stage in (
+                "emitted",
+                "dropped_ring",
+                "filtered",
+                "skipped_by_kernel",
+                "decoded",
+                "malformed",
+                "missing",
+            ):
                 events.add_metric((kind.name, stage), getattr(kind, stage))
             for name, sink in tuple(kind.sinks.items()):
                 for outcome in ("offered", "delivered", "dropped_queue", "dropped_shutdown"):

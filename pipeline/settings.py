@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from pipeline.tables import guess, shown
 from probes.filters import Filters
+from probes.probe import Attach
 from probes.registry import all_probes
 
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -25,6 +26,9 @@ UserId = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF, description="user ids from 0 
 Seconds = Annotated[float, Meta(ge=0.1, le=_DAY)]
 
 
+_GROUPS = ("default", "all")
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file."""
 
@@ -32,8 +36,10 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Collector(Table, frozen=True, kw_only=True):
     """``[collector]``: what goes into the kernel, and how bytes come out."""
 
-    probes: tuple[str, ...] = ("all",)
-    """Names; in an instance never "all", but every name there is."""
+    probes: tuple[str, ...] = ("default",)
+    """Names; in an instance never "default" or "all", but the names for which they stand."""
+
+    attach: Attach = "best"
 
     ring_bytes: Annotated[int, Meta(ge=64 * _KIB, le=1 << 30)] = 8 * _MIB
     wakeup_bytes: Annotated[int, Meta(ge=_KIB, le=1 << 30)] = 256 * _KIB
@@ -152,7 +158,7 @@ class Log(Table, frozen=True, kw_only=True):
 
 
 def probe_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Every one of `names` once, in the registry's order, and every name there is for "all".
+    """Every one of `names` once, in the registry's order; "default" and "all" stand for several.
 
     Raises:
         ValueError: its text continues a sentence that begins "... must".
@@ -160,8 +166,12 @@ def probe_names(names: Iterable[str]) -> tuple[str, ...]:
     known = all_probes()
     wanted = dict.fromkeys(names)
     for name in wanted:
-        if name != "all" and name not in known:
-            raise ValueError(f"name any of {', '.join(known)} or all, not {shown(name)}{guess(name, known)}")
+        if name not in (*known, *_GROUPS):
+            raise ValueError(f"name any of {', '.join(known)}, default or all, not {shown(name)}{guess(name, known)}")
     if not wanted:
-        raise ValueError(f"name at least one of {', '.join(known)} or all")
-    return tuple(name for name in known if name in wanted or "all" in wanted)
+        raise ValueError(f"name at least one of {', '.join(known)}, default or all")
+    return tuple(
+        name
+        for name, probe in known.items()
+        if name in wanted or "all" in wanted or ("default" in wanted and probe.default)
+    )

@@ -25,6 +25,7 @@ from probes.errors import LoadError
 from probes.kernel.features import preflight
 from probes.kernel.loader import Loading
 from probes.kernel.messages import Request
+from probes.probe import Attach
 from sinks.protocol import Schema
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ class Options:
     schema: Schema | None = None
     debug: bool = False
     lossless: bool = False
+    attach: Attach | None = None
 
     def configuration(self) -> Config:
         """Read the file (again) and apply the rest. Raises ConfigError."""
         return with_overrides(
             load(self.config) if self.config else Config(),
             probes=self.probes,
+            attach=self.attach,
             output=self.output,
             schema=self.schema,
             debug=self.debug,
@@ -115,6 +118,7 @@ def _loading(config: Config) -> Iterator[Loading]:
         probes=config.collector.probes,
         ring_bytes=config.collector.ring_bytes,
         settings=map_settings(config, os.getpid()),
+        attach=config.collector.attach,
     )
     with contextlib.closing(Loading(request)) as loading:
         try:

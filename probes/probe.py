@@ -9,7 +9,14 @@ from typing import Literal
 
 from probes.event import ProcessEvent
 
-Mechanism = Literal["raw_tracepoint", "tracepoint"]
+Mechanism = Literal["fentry", "fexit", "kprobe", "kretprobe", "raw_tracepoint", "tracepoint", "uprobe", "uretprobe"]
+"""How a program is called: also the type of its context in C (see docs/adding-a-probe.md)."""
+
+Ladder = Literal["fentry", "kprobe", "tracepoint", "uprobe"]
+"""The forms that a probe can have, by what they attach to; what ``--attach`` takes."""
+
+Attach = Literal["best", "fentry", "kprobe", "tracepoint", "uprobe"]
+"""Which form of a probe to take where it has it; "best": the first that this kernel can."""
 
 USER_REGISTERS = ("get_current_task_btf", "task_pt_regs")
 """The helpers behind ``hl_user_registers()``, since Linux 5.15."""
@@ -24,10 +31,13 @@ class Hook:
 
     mechanism: Mechanism
     target: str
-    """A raw tracepoint's name, or a tracepoint's category:name."""
+    """A raw tracepoint's name, a tracepoint's category:name, a kernel function's name, or PATH:OFFSET in hex.
+
+    Empty with a uprobe or uretprobe: the collector itself attaches the program, to files that it finds.
+    """
 
     arguments: int | None = None
-    """The number of arguments that the raw tracepoint must have; other kernels have other forms."""
+    """The number of arguments that the raw tracepoint must have; on other kernels it has another shape."""
 
     helpers: tuple[str, ...] = ()
     """BPF helpers beyond those of Linux 5.8 that the program calls, without their ``bpf_``."""
@@ -40,7 +50,7 @@ class Hook:
 
     @property
     def at(self) -> str:
-        return f"{self.mechanism}:{self.target}"
+        return f"{self.mechanism}:{self.target}" if self.target else self.mechanism
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +64,35 @@ class TailProgram:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """One way to see an event. In C it is ``HL_FORM_`` with the event's name and its own, in capitals."""
+
+    name: Ladder
+    hooks: tuple[Hook, ...]
+    tails: tuple[TailProgram, ...] = ()
+    structs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """As `Probe.structs`, for this form alone."""
+
+    misses: str = ""
+    """What this form cannot see, for the documentation and ``hookline doctor``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """One pair of files below ``probes/``: NAME.py, which holds this, and NAME.c."""
 
     event: type[ProcessEvent]
-    hooks: tuple[Hook, ...]
-    tails: tuple[TailProgram, ...] = ()
+    forms: tuple[Form, ...]
+    """Best first. The first of which the kernel has all hooks, but for optional ones, is taken."""
+
     structs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Kernel structs and members that NAME.c reads, beside the common ones; see `probes.kernel.headers`."""
 
     enumerators: tuple[str, ...] = ()
     """Kernel enumerators that NAME.c uses, each as ``HL_`` and its name."""
 
-    misses: str = ""
-    """What this form cannot see, for the documentation and ``hookline doctor``."""
+    default: bool = True
+    """Whether it is loaded where the configuration says "default"."""
 
     @property
     def name(self) -> str:

@@ -7,30 +7,40 @@
 
 #define CREATE_FILE_FMODE_CREATED 0x100000	/* FMODE_CREATED, Linux 4.19 */
 
-static __always_inline bool create_file_created(s64 descriptor)
+/* The record for a file that this open created; NULL if it created none. */
+static __always_inline struct hl_record *create_file_created(s64 descriptor)
 {
 	struct hl_record *record;
 	struct file *file;
 
 	if (descriptor < 0)
-		return false;
+		return NULL;
 	file = hl_descriptor(descriptor);
 	if (!(READ(file->f_mode) & CREATE_FILE_FMODE_CREATED))
-		return false;
-	record = hl_this_record();
+		return NULL;
+	record = hl_take(HL_SLOT_CREATE_FILE);
 	if (!record)
-		return false;
+		return NULL;
 	record->passed[0] = (u64)file;
 	record->passed[1] = descriptor;
 	record->walking = false;
-	return true;
+	return record;
+}
+
+static __always_inline int create_file_call(void *ctx, s64 descriptor)
+{
+	struct hl_record *record = create_file_created(descriptor);
+
+	if (!record)
+		return 0;
+	hl_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+	hl_discard(record);
+	return 0;
 }
 
 int create_file_opened(struct hl_sys_exit *ctx)
 {
-	if (create_file_created(ctx->result))
-		hl_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
-	return 0;
+	return create_file_call(ctx, ctx->result);
 }
 
 int create_file_by_io_uring(struct hl_io_uring_complete *ctx)
@@ -40,9 +50,7 @@ int create_file_by_io_uring(struct hl_io_uring_complete *ctx)
 
 	if (opcode != HL_IORING_OP_OPENAT && opcode != HL_IORING_OP_OPENAT2)
 		return 0;
-	if (create_file_created(ctx->result))
-		hl_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
-	return 0;
+	return create_file_call(ctx, ctx->result);
 }
 
 static __always_inline bool create_file_begin(struct hl_record *record)
@@ -51,8 +59,7 @@ static __always_inline bool create_file_begin(struct hl_record *record)
 	struct inode *inode = READ(file->f_inode);
 	struct hl_create_file *body;
 
-	record = hl_begin(HL_KIND_CREATE_FILE, HL_SLOT_CREATE_FILE, HL_SIZE_CREATE_FILE);
-	if (!record)
+	if (!hl_fill(record, HL_KIND_CREATE_FILE, HL_SLOT_CREATE_FILE, HL_SIZE_CREATE_FILE))
 		return false;
 	body = hl_body(record, create_file);
 	body->fd = record->passed[1];

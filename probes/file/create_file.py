@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import Names, ProcessEvent, Tail, s32, u32, u64
-from probes.probe import Hook, Probe, TailProgram
+from probes.probe import Form, Hook, Probe, TailProgram
 from probes.text import printable, to_text
 
 
@@ -40,28 +40,33 @@ def _opened(call: str, *, optional: bool = False) -> Hook:
 
 PROBE = Probe(
     event=CreateFile,
-    hooks=(
-        _opened("openat"),
-        _opened("open"),
-        _opened("openat2", optional=True),
-        _opened("creat"),
-        Hook(
-            "create_file_by_io_uring",
+    forms=(
+        Form(
             "tracepoint",
-            "io_uring:io_uring_complete",
-            optional=True,
-            sees="files created through io_uring",
+            hooks=(
+                _opened("openat"),
+                _opened("open"),
+                _opened("openat2", optional=True),
+                _opened("creat"),
+                Hook(
+                    "create_file_by_io_uring",
+                    "tracepoint",
+                    "io_uring:io_uring_complete",
+                    optional=True,
+                    sees="files created through io_uring",
+                ),
+            ),
+            tails=(TailProgram("create_file_report", "tracepoint"),),
+            misses=(
+                "mknod(2), 32-bit system calls, files made by the kernel itself, io_uring opens into a fixed-file "
+                "slot, and a file whose descriptor another thread closes before the open has returned"
+            ),
         ),
     ),
-    tails=(TailProgram("create_file_report", "tracepoint"),),
     structs={
         "file": ("f_mode", "f_flags"),
         "inode": ("i_mode",),
         "io_kiocb": ("opcode",),
     },
     enumerators=("IORING_OP_OPENAT", "IORING_OP_OPENAT2"),
-    misses=(
-        "mknod(2), 32-bit system calls, files made by the kernel itself, io_uring opens into a fixed-file "
-        "slot, and a file whose descriptor another thread closes before the open has returned"
-    ),
 )

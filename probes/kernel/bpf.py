@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Iterator
 
 _NR_BPF, _NR_MEMBARRIER = 321, 324
@@ -17,30 +18,50 @@ _MEMBARRIER_GLOBAL = 1
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY = 1, 2, 3, 4
 """BPF_MAP_LOOKUP_ELEM and its neighbours in linux/bpf.h."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
+PROG_ARRAY = 3
+"""BPF_MAP_TYPE_PROG_ARRAY."""
+
+_MAP_CREATE = 0
+"""BPF_MAP_CREATE."""
+
+_INFO_BY_FD = 15
+"""BPF_OBJ_GET_INFO_BY_FD."""
+
+_PROG_INFO_SIZE, _RECURSION_MISSES_AT = 224, 208
+"""Of struct bpf_prog_info up to recursion_misses, bytes; an older kernel fills what it knows."""
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Attr(ctypes.Structure):
-    """union bpf_attr, the member of the map element commands."""
-
-    _fields_ = (
-        ("map_fd", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
-        ("key", ctypes.c_uint64),
-        ("value", ctypes.c_uint64),
-        ("flags", ctypes.c_uint64),
-    )
+def command(number: int, attr: bytes) -> int:
+    """bpf(2) with a ``union bpf_attr`` of just these bytes. Raises OSError."""
+    buffer = ctypes.create_string_buffer(attr, len(attr))
+    result = libc.syscall(_NR_BPF, number, buffer, len(attr))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "bpf")
+    return int(result)
 
 
 def _call(
-    command: int, fd: int, key: ctypes.Array[ctypes.c_char] | None, value: ctypes.Array[ctypes.c_char] | None
+    number: int, fd: int, key: ctypes.Array[ctypes.c_char] | None, value: ctypes.Array[ctypes.c_char] | None
 ) -> None:
-    attr = _Attr(map_fd=fd)
-    attr.key = ctypes.addressof(key) if key is not None else 0
-    attr.value = ctypes.addressof(value) if value is not None else 0
-    if _libc.syscall(_NR_BPF, command, ctypes.byref(attr), ctypes.sizeof(attr)) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), "bpf")
+    at = [ctypes.addressof(each) if each is not None else 0 for each in (key, value)]
+    command(number, struct.pack("<IIQQQ", fd, 0, *at, 0))
+
+
+def create_map(kind: int, key_size: int, value_size: int, entries: int, flags: int = 0, name: str = "") -> int:
+    """A new map of BPF_MAP_TYPE_* `kind`; sizes in bytes. Gives its descriptor. Raises OSError."""
+    label = name[:15].encode("ascii")
+    return command(_MAP_CREATE, struct.pack("<7I16s", kind, key_size, value_size, entries, flags, 0, 0, label))
+
+
+def recursion_misses(program_fd: int) -> int:
+    """Times that a program was skipped because it was running already; 0 before Linux 5.12. Raises OSError."""
+    info = ctypes.create_string_buffer(_PROG_INFO_SIZE)
+    command(_INFO_BY_FD, struct.pack("<IIQ", program_fd, len(info), ctypes.addressof(info)))
+    (misses,) = struct.unpack_from("<Q", info, _RECURSION_MISSES_AT)
+    return int(misses)
 
 
 def await_programs() -> None:
@@ -48,7 +69,7 @@ def await_programs() -> None:
 
     MEMBARRIER_CMD_GLOBAL is ``synchronize_rcu()``, and tracepoint programs run where RCU cannot pass.
     """
-    _libc.syscall(_NR_MEMBARRIER, _MEMBARRIER_GLOBAL, 0, 0)
+    libc.syscall(_NR_MEMBARRIER, _MEMBARRIER_GLOBAL, 0, 0)
 
 
 def lookup(fd: int, key: bytes, size: int) -> bytes:

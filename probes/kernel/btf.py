@@ -77,12 +77,13 @@ class Struct(NamedTuple):
 class Btf:
     """One indexed BTF file. Every method raises ``BtfError`` when what it follows is malformed."""
 
-    __slots__ = ("_index", "_structs")
+    __slots__ = ("_functions", "_index", "_structs")
 
     def __init__(self, data: bytes) -> None:
         """Index a whole BTF file in this machine's byte order (little-endian)."""
         self._index = read_index(data)
         self._structs: dict[int, Struct] = {}
+        self._functions: dict[int, int] | None = None
 
     @classmethod
     def read(cls, path: Path = VMLINUX) -> Btf:
@@ -124,6 +125,12 @@ class Btf:
     def has_member(self, path: str) -> bool:
         """True if ``member(path)`` finds something."""
         return self.member(path) is not None
+
+    def function(self, name: str) -> int | None:
+        """Type id of a kernel function, static ones included; None if it is absent, inlined or renamed."""
+        if self._functions is None:
+            self._functions = self._index.functions()
+        return self._functions.get(self._index.find(name)) if name else None
 
     def tracepoint(self, name: str) -> tuple[str, ...] | None:
         """C types of a raw tracepoint's arguments, without the leading ``void *``; None if it is absent.

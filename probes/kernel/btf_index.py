@@ -114,6 +114,12 @@ class Index:
         at = start + stride * names.index(name)
         return self.words[at : at + stride]
 
+    def functions(self) -> dict[int, int]:
+        """Type ids of all functions by the offsets of their names; few ask, so the index does without."""
+        words = self.words
+        heads = enumerate(self.starts[1:], 1)
+        return {words[at]: type_id for type_id, at in heads if words[at + 1] >> 24 & _KIND_MASK == Kind.FUNC}
+
     def _count(self, type_id: int) -> int:
         return self.words[self.starts[type_id] + 1] & _COUNT_MASK
 

@@ -16,22 +16,22 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
 from probes.errors import FeatureMissing, LoadError, ProbeError
 from probes.kernel import bpf, filters
+from probes.kernel.attach import attach
 from probes.kernel.btf import Btf
 from probes.kernel.features import Features, Host
+from probes.kernel.fit import Fitted, fit
 from probes.kernel.headers import write_tree
-from probes.kernel.messages import MAPS, Answer, HookReport, ProbeReport, Request, send
-from probes.kernel.source import Fitted, compose, fit, structs, tail_slots
+from probes.kernel.messages import MAPS, Answer, FormReport, HookReport, ProbeReport, Request, send
+from probes.kernel.program import TRACING, load, program_key, with_maps
+from probes.kernel.source import TAIL_MAPS, TAIL_SLOTS, compose, structs, tail_slots
+from probes.probe import Hook, TailProgram
 from probes.registry import all_probes
-
-_PROGRAM_TYPES = {"tracepoint": 5, "raw_tracepoint": 17}
-"""BPF_PROG_TYPE_TRACEPOINT and BPF_PROG_TYPE_RAW_TRACEPOINT of linux/bpf.h."""
-
 
 _FLAGS = ("-Wno-everything", "-g0", "-Xclang", "-disable-llvm-passes")
 """bcc optimises what clang gives it: doing so once, without debug information, takes a third less time."""
@@ -55,18 +55,18 @@ def _captured() -> Iterator[Callable[[], str]]:
             os.close(terminal)
 
 
-def _fit_all(names: tuple[str, ...], features: Features, btf: Btf) -> tuple[list[Fitted], list[ProbeReport]]:
+def _fit_all(request: Request, features: Features, btf: Btf) -> tuple[list[Fitted], list[ProbeReport]]:
     fitted: list[Fitted] = []
     refused: list[ProbeReport] = []
-    for name in names:
+    for name in request.probes:
         try:
-            fitted.append(fit(all_probes()[name], features, btf))
+            fitted.append(fit(all_probes()[name], features, btf, request.attach))
         except FeatureMissing as error:
             refused.append(ProbeReport(name, error=str(error)))
     return fitted, refused
 
 
-class _Program:
+class _Module:
     """All probes' programs in one bcc module; what is open stays open."""
 
     def __init__(self, text: str, tree: Path) -> None:
@@ -74,7 +74,6 @@ class _Program:
         os.chdir(tree)  # clang looks there too, and the user's folder may hold anything
         import bcc
 
-        self._lib = bcc.lib
         with _captured() as log:
             try:
                 self.bpf = bcc.BPF(text=text, cflags=list(_FLAGS))
@@ -84,51 +83,89 @@ class _Program:
     def map_fd(self, name: str) -> int:
         return int(self.bpf[name].map_fd)
 
-    def load(self, program: str, mechanism: str) -> int:
-        """Verify `program`; gives its descriptor. Raises `LoadError`."""
-        with _captured() as log:
-            try:
-                return int(self.bpf.load_func(program, _PROGRAM_TYPES[mechanism]).fd)
-            except Exception as error:
-                raise LoadError(f"the kernel refused {program}: {error}", log()) from error
-
-    def attach(self, program_fd: int, mechanism: str, target: str) -> int:
-        """Attach; gives the descriptor whose closing detaches. Raises `LoadError`."""
-        with _captured() as log:
-            if mechanism == "raw_tracepoint":
-                fd = self._lib.bpf_attach_raw_tracepoint(program_fd, target.encode())
-            else:
-                category, _, name = target.encode().partition(b":")
-                fd = self._lib.bpf_attach_tracepoint(program_fd, category, name)
-            if fd < 0:
-                raise LoadError(f"cannot attach to {mechanism}:{target}", log())
-        return int(fd)
+    def code(self, program: str) -> bytes:
+        """The instructions of a function. Raises `LoadError`."""
+        try:
+            return bytes(self.bpf.dump_func(program))
+        except Exception as error:
+            raise LoadError(f"{program} is not in the compiled text: {error}") from error
 
 
-def _load_probe(program: _Program, fitted: Fitted, slots: dict[Any, int]) -> list[tuple[str, int]]:
-    """Verify everything of one probe and fill its tail slots; gives its programs' descriptors."""
-    programs = []
+class _Loaded(NamedTuple):
+    fitted: Fitted
+    programs: dict[str, int]
+    """Descriptors by name; of tracing programs, by name and function."""
+
+    extra_maps: list[int]
+
+
+def _load_probe(module: _Module, fitted: Fitted, slots: dict[TailProgram, int], btf: Btf) -> _Loaded:
+    """Verify everything of one probe and fill its tail slots. Raises `LoadError`."""
+    programs: dict[str, int] = {}
     for tail in fitted.tails:
-        fd = program.load(tail.program, tail.mechanism)
-        tail_map = program.map_fd("hl_raw_tails" if tail.mechanism == "raw_tracepoint" else "hl_tails")
-        bpf.update(tail_map, struct.pack("<I", slots[tail]), struct.pack("<I", fd))
-        programs.append((tail.program, fd))
-    programs += [
-        (name, program.load(name, mechanism))
-        for name, mechanism in dict.fromkeys((hook.program, hook.mechanism) for hook in fitted.hooks)
-    ]
-    return programs
+        if tail.mechanism in TRACING:
+            continue
+        fd = load(tail.mechanism, tail.program, module.code(tail.program))
+        bpf.update(module.map_fd(TAIL_MAPS[tail.mechanism]), struct.pack("<I", slots[tail]), struct.pack("<I", fd))
+        programs[tail.program] = fd
+    extra_maps: list[int] = []
+    for hook in fitted.hooks:
+        if hook.mechanism in TRACING:
+            extra_maps += _load_tracing(module, fitted, hook, slots, btf, programs)
+        elif hook.program not in programs:
+            programs[hook.program] = load(hook.mechanism, hook.program, module.code(hook.program))
+    return _Loaded(fitted, programs, extra_maps)
+
+
+def _load_tracing(
+    module: _Module,
+    fitted: Fitted,
+    hook: Hook,
+    slots: dict[TailProgram, int],
+    btf: Btf,
+    programs: dict[str, int],
+) -> list[int]:
+    """A tracing program belongs to one function, and so do its tail programs: they get a map of their own."""
+    function = btf.function(hook.target) or 0
+    tails = [tail for tail in fitted.tails if tail.mechanism == hook.mechanism]
+    name = TAIL_MAPS[hook.mechanism]
+    maps: dict[int, int] = {}
+    if tails:
+        maps[module.map_fd(name)] = bpf.create_map(bpf.PROG_ARRAY, 4, 4, TAIL_SLOTS, name=name)
+    for tail in tails:
+        fd = load(tail.mechanism, tail.program, with_maps(module.code(tail.program), maps), function)
+        for own in maps.values():
+            bpf.update(own, struct.pack("<I", slots[tail]), struct.pack("<I", fd))
+        programs[f"{tail.program} {hook.target}"] = fd
+    code = with_maps(module.code(hook.program), maps)
+    programs[program_key(hook)] = load(hook.mechanism, hook.program, code, function)
+    return list(maps.values())
+
+
+def _attach(loaded: _Loaded) -> list[int]:
+    """The links of all hooks, or of none. Raises `LoadError`: half a probe would miss things in silence."""
+    links: list[int] = []
+    for hook in loaded.fitted.hooks:
+        if not hook.target:
+            continue
+        try:
+            links.append(attach(loaded.programs[program_key(hook)], hook.mechanism, hook.target))
+        except OSError as error:
+            for link in links:
+                os.close(link)
+            raise LoadError(f"cannot attach to {hook.at}: {error.strerror}") from error
+    return links
 
 
 def _load(request: Request, tree: Path) -> tuple[Answer, list[int]]:
     btf = Btf.read()
-    fitted, reports = _fit_all(request.probes, Features.probe(Host.current(), btf), btf)
+    fitted, reports = _fit_all(request, Features.probe(Host.current(), btf), btf)
     if not fitted:
         return Answer(tuple(reports)), []
     text = compose(fitted, btf, ring_pages=request.ring_bytes // os.sysconf("SC_PAGESIZE"))
     write_tree(tree, btf, structs(fitted), {})
-    program = _Program(text, tree)
-    maps = {name: program.map_fd(name) for name in MAPS}
+    module = _Module(text, tree)
+    maps = {name: module.map_fd(name) for name in MAPS}
     filters.apply(
         request.settings,
         settings_fd=maps["hl_settings"],
@@ -136,34 +173,34 @@ def _load(request: Request, tree: Path) -> tuple[Answer, list[int]]:
         uid_fd=maps["hl_excluded_uid"],
     )
     slots = tail_slots(fitted)
-    loaded: list[tuple[Fitted, dict[str, int]]] = []
+    loaded: list[_Loaded] = []
     for each in fitted:
         try:
-            loaded.append((each, dict(_load_probe(program, each, slots))))
+            loaded.append(_load_probe(module, each, slots, btf))
         except LoadError as error:
             reports.append(ProbeReport(each.probe.name, error=str(error), log=error.log))
-    programs: list[str] = []
-    fds = list(maps.values())
-    for _each, by_name in loaded:
-        programs += by_name
-        fds += by_name.values()
     links: list[int] = []
-    for each, by_name in loaded:
-        hooks = [HookReport(hook.at, hook.sees, missing=reason) for hook, reason in each.missing]
-        own: list[int] = []
+    for one in loaded:
         try:
-            for hook in each.hooks:
-                own.append(program.attach(by_name[hook.program], hook.mechanism, hook.target))
-                hooks.append(HookReport(hook.at, hook.sees))
+            links += _attach(one)
         except LoadError as error:
-            # Half a probe would miss things in silence; the others run.
-            for link in own:
-                os.close(link)
-            reports.append(ProbeReport(each.probe.name, error=str(error), log=error.log))
+            reports.append(ProbeReport(one.fitted.probe.name, error=str(error), log=error.log))
         else:
-            links += own
-            reports.append(ProbeReport(each.probe.name, tuple(hooks)))
-    return Answer(tuple(reports), tuple(programs), len(links)), fds + links
+            reports.append(_report(one.fitted))
+    programs = [(f"{one.fitted.probe.name}/{name}", fd) for one in loaded for name, fd in one.programs.items()]
+    extra_maps = [fd for one in loaded for fd in one.extra_maps]
+    fds = [*maps.values(), *(fd for _name, fd in programs), *extra_maps, *links]
+    return Answer(tuple(reports), tuple(name for name, _fd in programs), len(extra_maps), len(links)), fds
+
+
+def _report(fitted: Fitted) -> ProbeReport:
+    missing = [HookReport(hook.at, hook.sees, missing=reason) for hook, reason in fitted.missing]
+    return ProbeReport(
+        fitted.probe.name,
+        fitted.form.name,
+        (*missing, *(HookReport(hook.at, hook.sees) for hook in fitted.hooks)),
+        tuple(FormReport(form.name, reason) for form, reason in fitted.passed_over),
+    )
 
 
 def main() -> None:

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probes.errors import PreflightError
+from probes.errors import LoadError, PreflightError
 from probes.kernel.btf import VMLINUX
+from probes.kernel.program import RETURN_ZERO, load
 
 if TYPE_CHECKING:
     from probes.kernel.btf import Btf
@@ -53,6 +57,7 @@ class Host:
     btf: Path = VMLINUX
     tracefs: tuple[Path, ...] = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
     event_sources: Path = Path("/sys/bus/event_source/devices")
+    symbols: Path = Path("/proc/kallsyms")
 
     @classmethod
     def current(cls) -> Host:
@@ -107,6 +112,11 @@ class Features:
     helpers: frozenset[str]
     has_kprobes: bool
     has_uprobes: bool
+    has_function: Callable[[str], bool] = bool
+    """Whether this kernel function can be named, by BTF or among all symbols."""
+
+    try_tracing: Callable[[str], str] = lambda _function: ""
+    """Why an fentry program for a function (in BTF) is refused, found by trying; empty if it is not."""
 
     @classmethod
     def probe(cls, host: Host, btf: Btf) -> Features:
@@ -119,22 +129,28 @@ class Features:
             helpers=frozenset(name.removeprefix("BPF_FUNC_") for name in btf.enum("bpf_func_id") or ()),
             has_kprobes=(host.event_sources / "kprobe").exists(),
             has_uprobes=(host.event_sources / "uprobe").exists(),
+            has_function=lambda name: btf.function(name) is not None or name in _symbols(host.symbols),
+            try_tracing=cache(partial(_try_tracing, btf)),
         )
 
     def missing(self, mechanism: str, target: str) -> str | None:
         """Why the kernel cannot serve ``mechanism`` for ``target``; None if it can.
 
-        Mechanisms and their targets: ``raw_tracepoint`` NAME, ``tracepoint`` CATEGORY:NAME, ``kprobe`` and
-        ``kretprobe`` SYMBOL, ``uprobe`` and ``uretprobe`` PATH:SYMBOL (these symbols are not looked up),
-        ``helper`` NAME. ``ValueError`` for another mechanism.
+        Mechanisms and their targets: ``raw_tracepoint`` NAME, ``tracepoint`` CATEGORY:NAME, ``fentry``,
+        ``fexit``, ``kprobe`` and ``kretprobe`` FUNCTION, ``uprobe`` and ``uretprobe`` PATH:OFFSET (which is not
+        looked up), ``helper`` NAME. ``ValueError`` for another mechanism.
         """
         match mechanism:
             case "raw_tracepoint":
                 found, reason = target in self.raw_tracepoints, f"this kernel has no raw tracepoint {target}"
             case "tracepoint":
                 found, reason = target in self.tracepoints, self._no_tracepoint(target)
+            case "fentry" | "fexit":
+                return self.try_tracing(target) or None
+            case "kprobe" | "kretprobe" if self.has_kprobes:
+                found, reason = self.has_function(target), f"this kernel has no function {target}"
             case "kprobe" | "kretprobe":
-                found, reason = self.has_kprobes, "this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)"
+                found, reason = False, "this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)"
             case "uprobe" | "uretprobe":
                 found, reason = self.has_uprobes, "this kernel has no uprobes (CONFIG_UPROBE_EVENTS is off)"
             case "helper":
@@ -149,6 +165,26 @@ class Features:
         if target.startswith("syscalls:") and not any(name.startswith("syscalls:") for name in self.tracepoints):
             return "this kernel has no system call tracepoints (CONFIG_FTRACE_SYSCALLS is off)"
         return f"this kernel has no tracepoint {target}"
+
+
+@cache
+def _symbols(path: Path) -> frozenset[str]:
+    """Functions of the kernel and its modules; a compiler's clone (NAME.isra.0) goes by another name."""
+    with path.open(encoding="ascii", errors="replace") as lines:
+        fields = (line.split(None, 3) for line in lines)
+        return frozenset(field[2] for field in fields if field[1] in "tT")
+
+
+def _try_tracing(btf: Btf, function: str) -> str:
+    number = btf.function(function)
+    if number is None:
+        return f"this kernel has no function {function} that BTF knows"
+    try:
+        os.close(load("fentry", "hl_try", RETURN_ZERO, number))
+    except LoadError as error:
+        refused = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EPERM
+        return "this kernel refuses fentry programs" if refused else f"{function} cannot be traced ({error})"
+    return ""
 
 
 def _tracepoints(events: Path) -> frozenset[str]:

@@ -3,10 +3,23 @@
  * What every probe shares: the maps, the record under construction, the
  * header, the path walk and the way out.
  *
- * All programs run with preemption disabled (raw tracepoints and perf's
- * syscall tracepoints, Linux 5.8 to 6.18), hence one record a CPU and plain
- * counters. State lives in the record rather than in registers: the verifier
- * forgets what it knew of memory, so that its states meet again and loops load.
+ * A record is too large for a BPF stack and lies in one of three lanes:
+ *
+ * - HL_LANE_TASK: one a CPU, for programs that neither sleep nor are preempted
+ *   (tracepoints and kprobes; raw tracepoints before Linux 6.19).
+ * - HL_LANE_SOFTIRQ: another one a CPU, for raw tracepoints that softirqs can
+ *   reach: they interrupt a program of the first lane. No tail calls there.
+ * - HL_LANE_PREEMPTIBLE: a pool, for fentry, fexit and uprobes: they stay on
+ *   their CPU, but another task's program can come in between. Where
+ *   HL_PREEMPTIBLE is defined, the other lanes are this one as well.
+ *
+ * A kernel numbers and counts what finds no free record in the pool as dropped.
+ * Numbers run in streams: of a CPU, or, from HL_CPUS on, of a record of the
+ * pool, which its owner alone advances (LLVM 14's generic target has no atomic
+ * instruction that gives the old value back, nor has Linux 5.10).
+ *
+ * State lives in the record rather than in registers: the verifier forgets what
+ * it knew of memory, so that its states meet again and loops load.
  */
 
 /* One member of a kernel struct; 0 where the pointer leads nowhere. */
@@ -23,6 +36,12 @@
 #define HL_PATH_STEPS	256	/* components walked before a program calls itself again */
 #define HL_TAIL_SIZE	32768
 #define HL_RECORD_SIZE	65536
+#define HL_POOL		16	/* records for programs that can be preempted; a power of two */
+#define HL_STREAMS	(HL_POOL + 1)	/* and one for what found none free */
+
+#define HL_LANE_TASK		0
+#define HL_LANE_SOFTIRQ		1
+#define HL_LANE_PREEMPTIBLE	2
 
 #define HL_PIDTYPE_PGID	2
 #define HL_PIDTYPE_SID	3
@@ -63,6 +82,7 @@ struct hl_record {
 	u64 passed[4];	/* from a hook to the program that it calls */
 	u32 silent;	/* bytes sent since this CPU last woke the reader */
 	u32 slot;
+	u32 lane;	/* in the pool: its index and 1; else 0 */
 	u32 stage;
 	u32 walking;	/* a path is under way, at dentry and mount */
 	u32 position;
@@ -72,11 +92,18 @@ struct hl_record {
 BPF_RINGBUF_OUTPUT(hl_events, HL_RING_PAGES);
 BPF_PERCPU_ARRAY(hl_counters, struct hl_counters, HL_SLOTS);
 BPF_ARRAY(hl_settings, struct hl_settings, 1);
+BPF_ARRAY(hl_lane_counters, struct hl_counters, HL_SLOTS * HL_STREAMS);
 BPF_ARRAY(hl_records, struct hl_record, HL_CPUS);
+BPF_ARRAY(hl_softirq_records, struct hl_record, HL_CPUS);
+BPF_ARRAY(hl_pool, struct hl_record, HL_POOL);
+BPF_HASH(hl_pool_owners, u32, u64, HL_POOL);
 BPF_HASH(hl_excluded_exe, struct hl_file_id, u32, 1024);
 BPF_HASH(hl_excluded_uid, u32, u32, 1024);
-BPF_PROG_ARRAY(hl_raw_tails, 8);
-BPF_PROG_ARRAY(hl_tails, 8);
+BPF_PROG_ARRAY(hl_raw_tails, HL_TAILS);
+BPF_PROG_ARRAY(hl_tails, HL_TAILS);
+BPF_PROG_ARRAY(hl_kprobe_tails, HL_TAILS);	/* uprobes too */
+BPF_PROG_ARRAY(hl_fentry_tails, HL_TAILS);
+BPF_PROG_ARRAY(hl_fexit_tails, HL_TAILS);
 
 /* The context of a syscalls:sys_exit_* tracepoint. */
 struct hl_sys_exit {
@@ -221,7 +248,7 @@ static __always_inline void hl_count_filtered(u32 slot)
 	struct hl_counters *counters = hl_counters.lookup(&slot);
 
 	if (counters)
-		counters->filtered++;
+		__sync_fetch_and_add(&counters->filtered, 1);
 }
 
 static __always_inline struct hl_settings *hl_get_settings(void)
@@ -231,21 +258,116 @@ static __always_inline struct hl_settings *hl_get_settings(void)
 	return hl_settings.lookup(&zero);
 }
 
+/* Whether programs of this lane are never preempted by others of it. */
+static __always_inline bool hl_lane_is_of_cpu(const u32 lane)
+{
+#ifdef HL_PREEMPTIBLE
+	return false;
+#else
+	return lane != HL_LANE_PREEMPTIBLE;
+#endif
+}
+
+static __always_inline struct hl_record *hl_cpu_record(const u32 lane)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return lane == HL_LANE_SOFTIRQ ? hl_softirq_records.lookup(&cpu) : hl_records.lookup(&cpu);
+}
+
+/* The place of the pool to look at; tasks that start on different CPUs rarely meet. */
+static __always_inline u32 hl_pool_index(u32 step)
+{
+	return (bpf_get_smp_processor_id() + step) % HL_POOL;
+}
+
+/* Counts an event of `slot` that found no free record: numbered, and dropped. */
+static __always_inline void hl_count_unplaced(u32 slot)
+{
+	u32 index = slot * HL_STREAMS + HL_POOL;
+	struct hl_counters *counters = hl_lane_counters.lookup(&index);
+
+	if (!counters)
+		return;
+	__sync_fetch_and_add(&counters->emitted, 1);
+	__sync_fetch_and_add(&counters->dropped, 1);
+}
+
+/* Gives the record back. Every way after hl_take_in() or hl_begin_in() ends here or in hl_submit(). */
+static __always_inline void hl_discard(struct hl_record *record)
+{
+	u32 index = record->lane - 1;
+
+	if (record->lane)
+		hl_pool_owners.delete(&index);
+}
+
 /*
- * Starts a record of `size` fixed bytes for the current process, its header
- * filled and its body zeroed; NULL where the configuration excludes it.
+ * A free record, for an event of `slot`: for what an entry program passes to
+ * its tail program, or for hl_fill(). NULL where none is free.
  */
-static __always_inline struct hl_record *hl_begin(u32 kind, u32 slot, const u32 size)
+static __always_inline struct hl_record *hl_take_in(const u32 lane, u32 slot)
+{
+	u64 owner = bpf_get_current_pid_tgid();
+	struct hl_record *record;
+
+	if (hl_lane_is_of_cpu(lane))
+		return hl_cpu_record(lane);
+#pragma clang loop unroll(disable)
+	for (u32 step = 0; step < HL_POOL; step++) {
+		u32 index = hl_pool_index(step);
+
+		if (hl_pool_owners.insert(&index, &owner))
+			continue;
+		record = hl_pool.lookup(&index);
+		if (record)
+			record->lane = index + 1;
+		return record;
+	}
+	hl_count_unplaced(slot);
+	return NULL;
+}
+
+static __always_inline struct hl_record *hl_take(u32 slot)
+{
+	return hl_take_in(HL_LANE_TASK, slot);
+}
+
+/* In a tail program: the record that its caller took in this lane. */
+static __always_inline struct hl_record *hl_this_record_in(const u32 lane)
+{
+	u64 self = bpf_get_current_pid_tgid();
+
+	if (hl_lane_is_of_cpu(lane))
+		return hl_cpu_record(lane);
+#pragma clang loop unroll(disable)
+	for (u32 step = 0; step < HL_POOL; step++) {
+		u32 index = hl_pool_index(step);
+		u64 *owner = hl_pool_owners.lookup(&index);
+
+		if (owner && *owner == self)
+			return hl_pool.lookup(&index);
+	}
+	return NULL;
+}
+
+static __always_inline struct hl_record *hl_this_record(void)
+{
+	return hl_this_record_in(HL_LANE_TASK);
+}
+
+/*
+ * Begins an event of `size` fixed bytes for the current process in a record
+ * that was taken: its header filled, its body zeroed. False where the
+ * configuration excludes it: then the record is given back.
+ */
+static __always_inline bool hl_fill(struct hl_record *record, u32 kind, u32 slot, const u32 size)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct hl_settings *settings = hl_get_settings();
-	u32 cpu = bpf_get_smp_processor_id();
-	struct hl_record *record = hl_records.lookup(&cpu);
 	struct task_struct *parent;
 	const struct cred *cred;
 
-	if (!record || !settings)
-		return NULL;
 	cred = READ(task->cred);
 	record->header.uid = READ(cred->uid);
 	record->header.gid = READ(cred->gid);
@@ -254,48 +376,49 @@ static __always_inline struct hl_record *hl_begin(u32 kind, u32 slot, const u32 
 	parent = READ(task->real_parent);
 	record->header.ppid = READ(parent->tgid);
 	hl_fill_executable(&record->header.exe_file, task);
-	if (hl_excluded(settings, &record->header)) {
+	if (!settings || hl_excluded(settings, &record->header)) {
 		hl_count_filtered(slot);
-		return NULL;
+		hl_discard(record);
+		return false;
 	}
 	hl_fill_process(&record->header, task);
 	__builtin_memset(record->bytes + sizeof(struct hl_header), 0, size - sizeof(struct hl_header));
 	record->header.length = size;
 	record->header.kind = kind;
 	record->header.flags = 0;
-	record->header.cpu = cpu;
+	record->header.cpu = record->lane ? HL_CPUS + record->lane - 1 : bpf_get_smp_processor_id();
 	record->header.time_ns = bpf_ktime_get_boot_ns();
 	record->slot = slot;
 	record->stage = 0;
 	record->walking = false;
-	return record;
+	return true;
+}
+
+/* hl_take_in() and hl_fill(); NULL where the configuration excludes the event, or no record is free. */
+static __always_inline struct hl_record *hl_begin_in(const u32 lane, u32 kind, u32 slot, const u32 size)
+{
+	struct hl_record *record = hl_take_in(lane, slot);
+
+	return record && hl_fill(record, kind, slot, size) ? record : NULL;
+}
+
+static __always_inline struct hl_record *hl_begin(u32 kind, u32 slot, const u32 size)
+{
+	return hl_begin_in(HL_LANE_TASK, kind, slot, size);
 }
 
 #define hl_body(record, name) ((struct hl_##name *)((record)->bytes + sizeof(struct hl_header)))
 
-/* This CPU's record, as the program that called this one left it. */
-static __always_inline struct hl_record *hl_this_record(void)
-{
-	u32 cpu = bpf_get_smp_processor_id();
-
-	return hl_records.lookup(&cpu);
-}
-
 /* Numbers the record, before the ring can refuse it, and sends it. */
-static __always_inline void hl_submit(struct hl_record *record)
+static __always_inline void hl_number_and_send(struct hl_record *record, struct hl_counters *counters)
 {
 	struct hl_settings *settings = hl_get_settings();
-	struct hl_counters *counters;
 	u64 length = record->header.length;
-	u32 slot = record->slot;
 	u64 flags = BPF_RB_NO_WAKEUP;
 
-	counters = hl_counters.lookup(&slot);
-	if (!counters || !settings)
-		return;
 	record->header.sequence = ++counters->emitted;
 	HIDE(length);
-	if (length > HL_RECORD_SIZE) {
+	if (!settings || length > HL_RECORD_SIZE) {
 		counters->dropped++;
 		return;
 	}
@@ -307,6 +430,22 @@ static __always_inline void hl_submit(struct hl_record *record)
 	}
 	if (hl_events.ringbuf_output(record, length, flags))
 		counters->dropped++;
+}
+
+static __always_inline void hl_submit(struct hl_record *record)
+{
+	u32 index = record->slot;
+	struct hl_counters *counters;
+
+	if (record->lane) {
+		index = index * HL_STREAMS + record->lane - 1;
+		counters = hl_lane_counters.lookup(&index);
+	} else {
+		counters = hl_counters.lookup(&index);
+	}
+	if (counters)
+		hl_number_and_send(record, counters);
+	hl_discard(record);
 }
 
 /* Appends `length` bytes of the current process's memory; 0 where they cannot be read. */

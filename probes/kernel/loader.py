@@ -20,7 +20,7 @@ from probes.errors import LoadError
 from probes.filters import MapSettings
 from probes.kernel import bpf, filters
 from probes.kernel.messages import MAPS, ProbeReport, Request, receive
-from probes.kernel.source import possible_cpus
+from probes.kernel.source import STREAMS, possible_cpus
 
 _PACKAGES = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ _COUNTERS = struct.Struct("<3Q")
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """One kind's counts in the kernel on one CPU since the start."""
+    """One kind's counts in the kernel in one stream of numbers since the start."""
 
     emitted: int
     """Events that got a number, whether the ring took them or not."""
@@ -81,12 +81,14 @@ class Loading:
         if answer.error:
             raise LoadError(answer.error, answer.log)
         programs_at = len(MAPS)
-        links_at = programs_at + len(answer.programs)
+        extra_at = programs_at + len(answer.programs)
+        links_at = extra_at + answer.extra_maps
         return Loaded(
             ring_bytes=self._request.ring_bytes,
             reports=answer.probes,
             maps=dict(zip(MAPS, fds, strict=False)),
-            programs=dict(zip(answer.programs, fds[programs_at:links_at], strict=True)),
+            programs=dict(zip(answer.programs, fds[programs_at:extra_at], strict=True)),
+            extra_maps=fds[extra_at:links_at],
             links=fds[links_at:],
         )
 
@@ -107,12 +109,16 @@ class Loaded:
         reports: tuple[ProbeReport, ...],
         maps: dict[str, int],
         programs: dict[str, int],
+        extra_maps: list[int],
         links: list[int],
     ) -> None:
         self.ring_bytes = ring_bytes
         self.reports = reports
         self.programs = programs
+        """Descriptors by PROBE/PROGRAM; of fentry and fexit programs, by PROBE/PROGRAM FUNCTION."""
+
         self._maps = maps
+        self._extra_maps = extra_maps
         self._links = links
         self._cpus = possible_cpus()
 
@@ -121,9 +127,25 @@ class Loaded:
         return self._maps["hl_events"]
 
     def counters(self, slot: int) -> list[Counters]:
-        """The counters of one kind, a CPU each; `slot` as in `probes.layout.c_header`."""
+        """The counters of one kind, of each stream of numbers; `slot` as in `probes.layout.c_header`.
+
+        The streams are those of the possible CPUs, of the records for programs that can be preempted, and
+        one for events that found no such record free.
+        """
         raw = bpf.lookup(self._maps["hl_counters"], struct.pack("<I", slot), _COUNTERS.size * self._cpus)
+        for lane in range(slot * STREAMS, (slot + 1) * STREAMS):
+            raw += bpf.lookup(self._maps["hl_lane_counters"], struct.pack("<I", lane), _COUNTERS.size)
         return [Counters(*values) for values in _COUNTERS.iter_unpack(raw)]
+
+    def skipped_by_kernel(self) -> dict[str, int]:
+        """Times that the kernel skipped a probe's programs because they were running already, before any number.
+
+        Zeros before Linux 5.12, which does not count them.
+        """
+        skipped = dict.fromkeys((name.partition("/")[0] for name in self.programs), 0)
+        for name, fd in self.programs.items():
+            skipped[name.partition("/")[0]] += bpf.recursion_misses(fd)
+        return skipped
 
     def set_filters(self, settings: MapSettings) -> None:
         """Change what the kernel leaves out, while everything runs."""
@@ -146,6 +168,8 @@ class Loaded:
         for fds in (self.programs, self._maps):
             while fds:
                 os.close(fds.popitem()[1])
+        while self._extra_maps:
+            os.close(self._extra_maps.pop())
 
     def __enter__(self) -> Loaded:
         return self

@@ -12,6 +12,7 @@ import msgspec
 
 from probes.errors import LoadError
 from probes.filters import MapSettings
+from probes.probe import Attach
 
 MAPS = (
     "hl_events",
@@ -19,8 +20,10 @@ MAPS = (
     "hl_settings",
     "hl_excluded_exe",
     "hl_excluded_uid",
+    "hl_lane_counters",
     "hl_raw_tails",
     "hl_tails",
+    "hl_kprobe_tails",
 )
 """Maps whose descriptors come first, in this order. Open tail maps keep their programs."""
 
@@ -36,6 +39,7 @@ class Request(msgspec.Struct, frozen=True):
     """Size of the ring buffer: a power of two, at least a page."""
 
     settings: MapSettings
+    attach: Attach = "best"
 
 
 class HookReport(msgspec.Struct, frozen=True):
@@ -46,21 +50,35 @@ class HookReport(msgspec.Struct, frozen=True):
     missing: str = ""
 
 
+class FormReport(msgspec.Struct, frozen=True):
+    """A better form of a probe that was not taken, and why."""
+
+    name: str
+    reason: str
+
+
 class ProbeReport(msgspec.Struct, frozen=True):
     """One probe: its hooks, or the reason why it does not run."""
 
     name: str
+    form: str = ""
+    """The form that was taken; empty where none was."""
+
     hooks: tuple[HookReport, ...] = ()
+    passed_over: tuple[FormReport, ...] = ()
     error: str = ""
     log: str = ""
     """The end of the verifier's log."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What became of a request; the descriptors follow: maps, programs, links."""
+    """What became of a request; the descriptors follow: maps, programs, extra maps, links."""
 
     probes: tuple[ProbeReport, ...]
     programs: tuple[str, ...] = ()
+    extra_maps: int = 0
+    """Maps that are kept open for the programs that call through them."""
+
     links: int = 0
     error: str = ""
     log: str = ""
@@ -87,7 +105,7 @@ def receive(channel: socket.socket) -> tuple[Answer, list[int]]:
             raise LoadError("the loader ended without an answer")
         text += channel.recv(seen.find(b"\n") + 1 or len(seen))
     answer = msgspec.json.decode(text, type=Answer)
-    wanted = len(MAPS) + len(answer.programs) + answer.links if answer.programs else 0
+    wanted = len(MAPS) + len(answer.programs) + answer.extra_maps + answer.links if answer.programs else 0
     fds: list[int] = []
     try:
         while len(fds) < wanted:

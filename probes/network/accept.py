@@ -7,7 +7,7 @@ from typing import Annotated
 
 from probes.event import Ip, Names, ProcessEvent, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
-from probes.probe import USER_REGISTERS, Hook, Probe
+from probes.probe import USER_REGISTERS, Form, Hook, Probe
 from probes.text import address_text, printable, to_text
 
 
@@ -59,19 +59,27 @@ def _accepted(call: str) -> Hook:
 
 PROBE = Probe(
     event=Accept,
-    hooks=(
-        _accepted("accept"),
-        _accepted("accept4"),
-        Hook(
-            "accept_by_io_uring",
+    forms=(
+        Form(
             "tracepoint",
-            "io_uring:io_uring_complete",
-            optional=True,
-            sees="connections accepted through io_uring",
+            hooks=(
+                _accepted("accept"),
+                _accepted("accept4"),
+                Hook(
+                    "accept_by_io_uring",
+                    "tracepoint",
+                    "io_uring:io_uring_complete",
+                    optional=True,
+                    sees="connections accepted through io_uring",
+                ),
+            ),
+            misses=(
+                "32-bit system calls on a 64-bit kernel; multishot accepts and accepts into a fixed-file slot of "
+                "io_uring; EAGAIN; AF_UNIX; a connection whose new descriptor another thread closes before the call "
+                "returns"
+            ),
         ),
     ),
     structs={**SOCKET_STRUCTS, "io_kiocb": ("opcode", "file"), "io_accept": ("file_slot?",)},
     enumerators=("IORING_OP_ACCEPT",),
-    misses="32-bit system calls on a 64-bit kernel; multishot accepts and accepts into a fixed-file slot of "
-    "io_uring; EAGAIN; AF_UNIX; a connection whose new descriptor another thread closes before the call returns",
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from probes.event import Ip, Names, ProcessEvent, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
-from probes.probe import USER_REGISTERS, Hook, Probe
+from probes.probe import USER_REGISTERS, Form, Hook, Probe
 from probes.text import address_text, printable, to_text
 
 
@@ -47,8 +47,17 @@ class Bind(ProcessEvent, gc=False):
 
 PROBE = Probe(
     event=Bind,
-    hooks=(Hook("bind_returned", "tracepoint", "syscalls:sys_exit_bind", helpers=USER_REGISTERS, sees="bind(2)"),),
+    forms=(
+        Form(
+            "tracepoint",
+            hooks=(
+                Hook("bind_returned", "tracepoint", "syscalls:sys_exit_bind", helpers=USER_REGISTERS, sees="bind(2)"),
+            ),
+            misses=(
+                "32-bit bind(2) on a 64-bit kernel; bind by io_uring (Linux 6.11); ports that connect(2), sendto(2) "
+                "or listen(2) take without bind(2); AF_UNIX"
+            ),
+        ),
+    ),
     structs=SOCKET_STRUCTS,
-    misses="32-bit bind(2) on a 64-bit kernel; bind by io_uring (Linux 6.11); ports that connect(2), sendto(2) "
-    "or listen(2) take without bind(2); AF_UNIX",
 )

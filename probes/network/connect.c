@@ -46,36 +46,45 @@ static __always_inline u32 connect_append_path(struct hl_record *record, struct 
 
 enum { CONNECT_FD, CONNECT_FILE, CONNECT_RESULT, CONNECT_ASKED };
 
-static __always_inline void connect_pass(u32 descriptor, struct file *file, s64 result, u64 asked)
+static __always_inline struct hl_record *connect_pass(u32 descriptor, struct file *file, s64 result, u64 asked)
 {
-	struct hl_record *record = hl_this_record();
+	struct hl_record *record = hl_take(HL_SLOT_CONNECT);
 
 	if (!record)
-		return;
+		return NULL;
 	record->passed[CONNECT_FD] = descriptor;
 	record->passed[CONNECT_FILE] = (u64)file;
 	record->passed[CONNECT_RESULT] = result;
 	record->passed[CONNECT_ASKED] = asked;
+	return record;
 }
 
 int connect_returned(struct hl_sys_exit *ctx)
 {
 	struct pt_regs *registers = hl_user_registers();
 	u32 descriptor = READ(registers->di);
+	struct hl_record *record;
 
-	connect_pass(descriptor, hl_descriptor(descriptor), ctx->result, READ(registers->si));
+	record = connect_pass(descriptor, hl_descriptor(descriptor), ctx->result, READ(registers->si));
+	if (!record)
+		return 0;
 	hl_tails.call(ctx, HL_TAIL_CONNECT_REPORT);
+	hl_discard(record);
 	return 0;
 }
 
 int connect_by_io_uring(struct hl_io_uring_complete *ctx)
 {
 	struct io_kiocb *request = ctx->request;
+	struct hl_record *record;
 
 	if (READ(request->opcode) != HL_IORING_OP_CONNECT)
 		return 0;
-	connect_pass(-1, READ(request->file), ctx->result, 0);
+	record = connect_pass(-1, READ(request->file), ctx->result, 0);
+	if (!record)
+		return 0;
 	hl_tails.call(ctx, HL_TAIL_CONNECT_REPORT);
+	hl_discard(record);
 	return 0;
 }
 
@@ -89,9 +98,8 @@ static __always_inline bool connect_wanted(const struct socket_ends *ends)
 	       socket_peer_wanted(&ends->remote, ends->family, HL_SLOT_CONNECT);
 }
 
-int connect_report(void *ctx)
+static __always_inline bool connect_tell(struct hl_record *record)
 {
-	struct hl_record *record = hl_this_record();
 	struct socket_ends ends = {};
 	struct hl_connect *body;
 	struct sock *sock;
@@ -99,21 +107,18 @@ int connect_report(void *ctx)
 	const void *asked;
 	s64 result;
 
-	if (!record)
-		return 0;
 	result = socket_result(record->passed[CONNECT_RESULT]);
 	asked = (const void *)record->passed[CONNECT_ASKED];
 	sock = socket_of((struct file *)record->passed[CONNECT_FILE]);
 	if (!sock)
-		return 0;
+		return false;
 	socket_read_ends(&ends, sock);
 	if (ends.family != AF_UNIX && !connect_holds_peer(result))
 		from_caller = socket_read_caller(&ends.remote, ends.family, asked);
 	if (!connect_wanted(&ends))
-		return 0;
-	record = hl_begin(HL_KIND_CONNECT, HL_SLOT_CONNECT, HL_SIZE_CONNECT);
-	if (!record)
-		return 0;
+		return false;
+	if (!hl_fill(record, HL_KIND_CONNECT, HL_SLOT_CONNECT, HL_SIZE_CONNECT))
+		return true;
 	body = hl_body(record, connect);
 	body->result = result;
 	body->fd = record->passed[CONNECT_FD];
@@ -128,5 +133,14 @@ int connect_report(void *ctx)
 	if (ends.family == AF_UNIX)
 		body->path_length = connect_append_path(record, sock, asked);
 	hl_submit(record);
+	return true;
+}
+
+int connect_report(void *ctx)
+{
+	struct hl_record *record = hl_this_record();
+
+	if (record && !connect_tell(record))
+		hl_discard(record);
 	return 0;
 }

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
-from probes.probe import USER_REGISTERS, Hook, Probe, TailProgram
+from probes.probe import USER_REGISTERS, Form, Hook, Probe, TailProgram
 from probes.text import address_text, printable, to_text, unix_text
 
 
@@ -61,23 +61,30 @@ class Connect(ProcessEvent, gc=False):
 
 PROBE = Probe(
     event=Connect,
-    hooks=(
-        Hook(
-            "connect_returned",
+    forms=(
+        Form(
             "tracepoint",
-            "syscalls:sys_exit_connect",
-            helpers=USER_REGISTERS,
-            sees="connect(2)",
-        ),
-        Hook(
-            "connect_by_io_uring",
-            "tracepoint",
-            "io_uring:io_uring_complete",
-            optional=True,
-            sees="connections made through io_uring",
+            hooks=(
+                Hook(
+                    "connect_returned",
+                    "tracepoint",
+                    "syscalls:sys_exit_connect",
+                    helpers=USER_REGISTERS,
+                    sees="connect(2)",
+                ),
+                Hook(
+                    "connect_by_io_uring",
+                    "tracepoint",
+                    "io_uring:io_uring_complete",
+                    optional=True,
+                    sees="connections made through io_uring",
+                ),
+            ),
+            tails=(TailProgram("connect_report", "tracepoint"),),
+            misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which need no "
+            "connect(2); a call that a signal interrupts is told with EINTR, and again if the kernel restarts it",
         ),
     ),
-    tails=(TailProgram("connect_report", "tracepoint"),),
     structs={
         **SOCKET_STRUCTS,
         "unix_sock": ("peer", "addr"),
@@ -85,6 +92,4 @@ PROBE = Probe(
         "io_kiocb": ("opcode", "file"),
     },
     enumerators=("IORING_OP_CONNECT",),
-    misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which need no "
-    "connect(2); a call that a signal interrupts is told with EINTR, and again if the kernel restarts it",
 )

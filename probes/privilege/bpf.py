@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import Chars, Names, ProcessEvent, Tail, s32, u32
-from probes.probe import USER_REGISTERS, Hook, Probe
+from probes.probe import USER_REGISTERS, Form, Hook, Probe
 from probes.text import cstring_text, printable, to_text
 
 
@@ -129,13 +129,22 @@ class Bpf(ProcessEvent, gc=False):
 
 PROBE = Probe(
     event=Bpf,
-    hooks=(
-        Hook(
-            "bpf_call_returned",
+    forms=(
+        Form(
             "tracepoint",
-            "syscalls:sys_exit_bpf",
-            helpers=USER_REGISTERS,
-            sees="bpf(2)",
+            hooks=(
+                Hook(
+                    "bpf_call_returned",
+                    "tracepoint",
+                    "syscalls:sys_exit_bpf",
+                    helpers=USER_REGISTERS,
+                    sees="bpf(2)",
+                ),
+            ),
+            misses=(
+                "32-bit system calls; where a command names its map or program by a descriptor, that is looked up as "
+                "it returns, and a caller who exchanges it meanwhile is told with the other"
+            ),
         ),
     ),
     structs={
@@ -173,9 +182,5 @@ PROBE = Probe(
         "BPF_LINK_CREATE",
         "BPF_LINK_UPDATE",
         "BPF_PROG_BIND_MAP",
-    ),
-    misses=(
-        "32-bit system calls; where a command names its map or program by a descriptor, that is looked up as it "
-        "returns, and a caller who exchanges it meanwhile is told with the other"
     ),
 )

@@ -173,6 +173,7 @@ int execve_succeeded(struct bpf_raw_tracepoint_args *ctx)
 				  bpf_probe_read_kernel_str);
 	hl_body(record, execve)->filename_length = hl_chop(record, length);
 	hl_raw_tails.call(ctx, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+	hl_discard(record);
 	return 0;
 }
 
@@ -225,6 +226,7 @@ int execve_failed(struct hl_sys_exit *ctx)
 	if (!length || length == HL_EXECVE_FILENAME_MAX)
 		record->header.flags |= HL_EXECVE_FILENAME_CUT;
 	hl_tails.call(ctx, HL_TAIL_EXECVE_FAILED_PATHS);
+	hl_discard(record);
 	return 0;
 }
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import Names, ProcessEvent, Tail, Variable, s32, u32, u64
-from probes.probe import USER_REGISTERS, Hook, Probe, TailProgram
+from probes.probe import USER_REGISTERS, Form, Hook, Probe, TailProgram
 from probes.text import printable, to_text
 
 
@@ -70,14 +70,20 @@ def _failed(call: str) -> Hook:
 
 PROBE = Probe(
     event=Execve,
-    hooks=(
-        Hook("execve_succeeded", "raw_tracepoint", "sched_process_exec", sees="every successful execution"),
-        _failed("execve"),
-        _failed("execveat"),
-    ),
-    tails=(
-        TailProgram("execve_succeeded_paths", "raw_tracepoint"),
-        TailProgram("execve_failed_paths", "tracepoint", needs="execve_failed"),
+    forms=(
+        Form(
+            "tracepoint",
+            hooks=(
+                Hook("execve_succeeded", "raw_tracepoint", "sched_process_exec", sees="every successful execution"),
+                _failed("execve"),
+                _failed("execveat"),
+            ),
+            tails=(
+                TailProgram("execve_succeeded_paths", "raw_tracepoint"),
+                TailProgram("execve_failed_paths", "tracepoint", needs="execve_failed"),
+            ),
+            misses="failures of 32-bit system calls; arguments beyond the 256th of a failure",
+        ),
     ),
     structs={
         "linux_binprm": ("filename",),
@@ -85,5 +91,4 @@ PROBE = Probe(
         "fs_struct": ("pwd",),
         "inode": ("i_mode",),
     },
-    misses="failures of 32-bit system calls; arguments beyond the 256th of a failure",
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import Names, ProcessEvent, u32
-from probes.probe import Hook, Probe
+from probes.probe import Form, Hook, Probe
 from probes.text import printable, to_text
 
 
@@ -31,7 +31,12 @@ class Exit(ProcessEvent, gc=False):
 
 PROBE = Probe(
     event=Exit,
-    hooks=(Hook("exit_process", "raw_tracepoint", "sched_process_exit", sees="the end of every process"),),
+    forms=(
+        Form(
+            "tracepoint",
+            hooks=(Hook("exit_process", "raw_tracepoint", "sched_process_exit", sees="the end of every process"),),
+        ),
+    ),
     structs={
         "task_struct": ("exit_code",),
         "signal_struct": ("live", "flags", "group_exit_code"),

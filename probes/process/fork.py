@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import BootTime, Names, ProcessEvent, Tail, u32, u64
-from probes.probe import Hook, Probe
+from probes.probe import Form, Hook, Probe
 from probes.text import printable, to_text
 
 
@@ -44,6 +44,11 @@ class Fork(ProcessEvent, gc=False):
 
 PROBE = Probe(
     event=Fork,
-    hooks=(Hook("fork_process", "raw_tracepoint", "sched_process_fork", sees="every new process"),),
+    forms=(
+        Form(
+            "tracepoint",
+            hooks=(Hook("fork_process", "raw_tracepoint", "sched_process_fork", sees="every new process"),),
+        ),
+    ),
     structs={"mm_struct": ("arg_start", "arg_end"), "uts_namespace": ("ns.inum",)},
 )

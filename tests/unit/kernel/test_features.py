@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probes.errors import PreflightError
+from probes.errors import LoadError, PreflightError
+from probes.kernel import features as features_module
 from probes.kernel.btf import Btf
 from probes.kernel.features import Features, Host, kernel_version, preflight
 from tests.unit.kernel.btf_writer import BtfWriter
@@ -173,6 +175,7 @@ def test_what_the_kernel_has(host: Host, btf: Btf, mechanism: str, target: str) 
     [
         ("raw_tracepoint", "module_load", "no raw tracepoint module_load"),
         ("tracepoint", "syscalls:enable", "no tracepoint syscalls:enable"),
+        ("fentry", "do_absent", "no function do_absent that BTF knows"),
         ("kprobe", "do_exit", "no kprobes (CONFIG_KPROBE_EVENTS is off)"),
         ("kretprobe", "do_exit", "no kprobes (CONFIG_KPROBE_EVENTS is off)"),
         ("helper", "task_pt_regs", "this kernel (6.1.0-13-amd64) has no bpf_task_pt_regs()"),
@@ -181,6 +184,40 @@ def test_what_the_kernel_has(host: Host, btf: Btf, mechanism: str, target: str) 
 def test_what_the_kernel_lacks(host: Host, btf: Btf, mechanism: str, target: str, reason: str) -> None:
     """What is not listed is missing, for a reason that names it or the option that is off."""
     assert reason in str(Features.probe(host, btf).missing(mechanism, target))
+
+
+def test_functions(host: Host, tmp_path: Path) -> None:
+    """Where there are kprobes, a function must be in BTF or among the kernel's symbols, which data are not."""
+    writer = BtfWriter()
+    writer.raw(12, "do_exit", writer.raw(13, "", 0))
+    (tmp_path / "sources/kprobe").mkdir()
+    (tmp_path / "symbols").write_text("0 t in_symbols\n0 D data\n0 T in_module\t[module]\n")
+    features = Features.probe(replace(host, symbols=tmp_path / "symbols"), Btf(writer.bytes()))
+    for function in ("do_exit", "in_symbols", "in_module"):
+        assert features.missing("kprobe", function) is None
+        assert features.missing("kretprobe", function) is None
+    for function in ("data", "do_exi", ""):
+        assert features.missing("kprobe", function) == f"this kernel has no function {function}"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(errno.EPERM, "this kernel refuses fentry programs"), (errno.EINVAL, "do_exit cannot be traced (refused)")],
+)
+def test_fentry_is_tried(host: Host, monkeypatch: pytest.MonkeyPatch, code: int, reason: str) -> None:
+    """Whether the kernel takes fentry programs is found out by loading one; a general refusal is told as such."""
+    tried: list[tuple[str, int]] = []
+
+    def load(mechanism: str, _name: str, _code: bytes, btf_id: int) -> int:
+        tried.append((mechanism, btf_id))
+        raise LoadError("refused") from OSError(code, "")
+
+    monkeypatch.setattr(features_module, "load", load)
+    writer = BtfWriter()
+    number = writer.raw(12, "do_exit", writer.raw(13, "", 0))
+    features = Features.probe(host, Btf(writer.bytes()))
+    assert features.missing("fexit", "do_exit") == reason
+    assert tried == [("fentry", number)]
 
 
 def test_no_uprobes(host: Host, btf: Btf, tmp_path: Path) -> None:

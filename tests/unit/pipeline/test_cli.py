@@ -310,10 +310,10 @@ def test_check_config(captured: Captured) -> None:
 
 
 def test_probes_table(captured: Captured) -> None:
-    """probes has a line for each, with number and mechanism; --verbose has a sentence for each field."""
+    """probes has a line for each, with number and forms; --verbose has each hook, and a sentence for each field."""
     assert invoke(["probes"]) == 0
     lines = captured.readouterr().out.splitlines()
-    assert lines[0].split()[:4] == ["probe", "data_type", "mechanism", "fields"]
+    assert lines[0].split()[:4] == ["probe", "data_type", "forms", "default"]
     assert [line.split()[0] for line in lines[1:6]] == list(all_probes())[:5]
     assert invoke(["probes", "--verbose"]) == 0
     text = captured.readouterr().out

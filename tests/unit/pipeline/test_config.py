@@ -62,7 +62,7 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
         (
             "[collector]\nring_byte = 1",
             "collector.ring_byte is not a key (did you mean ring_bytes?); [collector] takes probes, "
-            "ring_bytes, wakeup_bytes, poll_interval_ms, span_bytes, unix_sockets",
+            "attach, ring_bytes, wakeup_bytes, poll_interval_ms, span_bytes, unix_sockets",
         ),
         (
             "[colector]",
@@ -146,8 +146,34 @@ def test_a_wrong_probe_is_told_with_the_known_ones(file: Path) -> None:
     """A misspelled probe is told with the closest name and all others; an empty list is refused."""
     known = ", ".join(all_probes())
     sentence = refusal(file, '[collector]\nprobes = ["execv"]')
-    assert sentence == (f'collector.probes must name any of {known} or all, not "execv" (did you mean execve?)')
+    assert sentence == (
+        f'collector.probes must name any of {known}, default or all, not "execv" (did you mean execve?)'
+    )
     assert "at least one" in refusal(file, "[collector]\nprobes = []")
+
+
+def test_groups_of_probes(file: Path) -> None:
+    """ "default" stands for the probes that say so, which is what an empty file gives, and "all" for every one."""
+    default = tuple(name for name, probe in all_probes().items() if probe.default)
+    for text, names in (
+        ("", default),
+        ('[collector]\nprobes = ["default"]', default),
+        ('[collector]\nprobes = ["execve", "all"]', tuple(all_probes())),
+    ):
+        file.write_text(text)
+        assert load(file).collector.probes == names
+
+
+def test_which_form_is_attached(file: Path) -> None:
+    """collector.attach is "best" or a form's name; --attach goes over it; anything else is refused."""
+    file.write_text('[collector]\nattach = "kprobe"')
+    config = load(file)
+    assert config.collector.attach == "kprobe"
+    assert with_overrides(config, attach="fentry").collector.attach == "fentry"
+    assert with_overrides(config).collector.attach == "kprobe"
+    sentence = refusal(file, '[collector]\nattach = "ftrace"')
+    assert sentence.startswith("collector.attach must be ")
+    assert '"tracepoint"' in sentence
 
 
 def test_probes_are_kept_once_and_in_order() -> None:

@@ -60,7 +60,8 @@ class Loader:
             if name == self.refused
             else ProbeReport(
                 name,
-                tuple(HookReport(hook.at, hook.sees, "not here" * hook.optional) for hook in probe.hooks),
+                probe.forms[-1].name,
+                tuple(HookReport(hook.at, hook.sees, "not here" * hook.optional) for hook in probe.forms[-1].hooks),
             )
             for name, probe in all_probes().items()
         )

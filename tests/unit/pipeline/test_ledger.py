@@ -156,6 +156,7 @@ def test_the_report_is_json() -> None:
         "emitted": 10,
         "dropped_ring": 2,
         "filtered": 4,
+        "skipped_by_kernel": 0,
         "decoded": 7,
         "malformed": 1,
         "missing": 3,
@@ -202,3 +203,11 @@ def test_a_kind_that_was_only_filtered_is_told() -> None:
     assert first.startswith("exit: emitted 0")
     assert "filtered 1,234" in first
     assert last == "ledger closed"
+
+
+def test_what_the_kernel_skipped_is_told() -> None:
+    """What the kernel's recursion guard kept from a probe is told, even where nothing else is, and breaks no ledger."""
+    ledger = closed()
+    ledger.skipped("exit", 1234)
+    assert any(line.startswith("exit: emitted 0 ") and "skipped by the kernel 1,234" in line for line in ledger.lines())
+    assert ledger.is_closed()
