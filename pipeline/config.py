@@ -118,7 +118,13 @@ def with_overrides(
 def map_settings(config: Config, own_tgid: int) -> MapSettings:
     """What the kernel's maps are filled from; `own_tgid` is the collector's process id."""
     table = config.filters
-    filters = Filters(exe=table.exe, uid=table.uid, loopback=table.loopback, own_process=table.own_process)
+    filters = Filters(
+        exe=table.exe,
+        become_root=table.become_root,
+        uid=table.uid,
+        loopback=table.loopback,
+        own_process=table.own_process,
+    )
     return MapSettings(
         filters=filters,
         own_tgid=own_tgid,

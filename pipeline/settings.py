@@ -60,13 +60,17 @@ class FilterTable(Filters, frozen=True, kw_only=True, forbid_unknown_fields=True
     """``[filters]``: what the kernel leaves out."""
 
     exe: Annotated[tuple[FilePath, ...], Meta(max_length=_MAP_ENTRIES)] = ()
+    become_root: Annotated[tuple[FilePath, ...], Meta(max_length=_MAP_ENTRIES)] = ()
     uid: Annotated[tuple[UserId, ...], Meta(max_length=_MAP_ENTRIES)] = ()
     refresh_s: Seconds = 5.0
 
     def __post_init__(self) -> None:
-        for path in self.exe:
-            if not path.startswith("/") or "\0" in path:
-                raise ValueError(f"exe must be a list of absolute paths, not with {shown(path)}")
+        for name, paths in (("exe", self.exe), ("become_root", self.become_root)):
+            for path in paths:
+                if not path.startswith("/") or "\0" in path:
+                    raise ValueError(f"{name} must be a list of absolute paths, not with {shown(path)}")
+        if len(self.exe) + len(self.become_root) > _MAP_ENTRIES:
+            raise ValueError(f"exe and become_root must have at most {_MAP_ENTRIES} paths together")
 
 
 class Pipeline(Table, frozen=True, kw_only=True):

@@ -14,6 +14,9 @@ class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: one that is replaced or rewritten is no longer left out until the
     path is looked up again (every few seconds and at a reload)."""
 
+    become_root: tuple[str, ...] = ()
+    """Executables, as those of `exe`, of which alone that they became root (update_cred) is left out."""
+
     uid: tuple[int, ...] = ()
     """Real user ids."""
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from probes.event import NO_FILE, FileId
-from probes.filters import MapSettings
+from probes.filters import Filters, MapSettings
 from probes.kernel import bpf
 
 _SETTINGS = struct.Struct("<6I")
 """struct hl_settings of hookline.h."""
 
-_PRESENT = struct.pack("<I", 1)
+_EVERYTHING, _BECOME_ROOT = 1, 2
+"""HL_EXCLUDE_EVERYTHING and HL_EXCLUDE_BECOME_ROOT of hookline.h."""
 
 
 def _file_ids(paths: Iterable[str]) -> set[bytes]:
@@ -28,11 +29,20 @@ def _file_ids(paths: Iterable[str]) -> set[bytes]:
     return ids
 
 
-def _replace(fd: int, key_size: int, wanted: set[bytes]) -> None:
+def _executables(filters: Filters) -> dict[bytes, int]:
+    """What is left out of each executable, as bits."""
+    wanted: dict[bytes, int] = {}
+    for paths, bit in ((filters.exe, _EVERYTHING), (filters.become_root, _BECOME_ROOT)):
+        for key in _file_ids(paths):
+            wanted[key] = wanted.get(key, 0) | bit
+    return wanted
+
+
+def _replace(fd: int, key_size: int, wanted: Mapping[bytes, int]) -> None:
     present = set(bpf.keys(fd, key_size))
-    for key in wanted - present:
-        bpf.update(fd, key, _PRESENT)
-    for key in present - wanted:
+    for key, value in wanted.items():
+        bpf.update(fd, key, struct.pack("<I", value))
+    for key in present - wanted.keys():
         bpf.delete(fd, key)
 
 
@@ -43,13 +53,13 @@ def apply(settings: MapSettings, *, settings_fd: int, exe_fd: int, uid_fd: int) 
         OSError: a list is longer than its map (1,024 entries).
     """
     filters = settings.filters
-    exe_ids = _file_ids(filters.exe)
-    _replace(exe_fd, len(NO_FILE), exe_ids)
-    _replace(uid_fd, 4, {struct.pack("<I", uid) for uid in filters.uid})
+    executables = _executables(filters)
+    _replace(exe_fd, len(NO_FILE), executables)
+    _replace(uid_fd, 4, {struct.pack("<I", uid): _EVERYTHING for uid in filters.uid})
     packed = _SETTINGS.pack(
         settings.own_tgid if filters.own_process else 0,
         settings.wakeup_bytes,
-        len(exe_ids),
+        len(executables),
         len(filters.uid),
         filters.loopback,
         settings.unix_sockets,

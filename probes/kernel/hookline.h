@@ -54,6 +54,10 @@
 #define S_IFMT		0170000
 #define S_IFSOCK	0140000
 
+/* What hl_excluded_exe says of an executable; as probes/kernel/filters.py. */
+#define HL_EXCLUDE_EVERYTHING	1
+#define HL_EXCLUDE_BECOME_ROOT	2
+
 struct hl_settings {
 	u32 own_tgid;
 	u32 wakeup_bytes;
@@ -231,6 +235,16 @@ static __always_inline void hl_fill_process(struct hl_header *header, struct tas
 	hl_fill_namespaces(header, leader);
 }
 
+static __always_inline bool hl_excludes(struct hl_settings *settings, struct hl_file_id *exe, u32 what)
+{
+	u32 *excluded;
+
+	if (!settings->exclude_exe)
+		return false;
+	excluded = hl_excluded_exe.lookup(exe);
+	return excluded && (*excluded & what);
+}
+
 static __always_inline bool hl_excluded(struct hl_settings *settings, struct hl_header *header)
 {
 	/* The collector, and its child that loaded this. */
@@ -238,9 +252,7 @@ static __always_inline bool hl_excluded(struct hl_settings *settings, struct hl_
 		return true;
 	if (settings->exclude_uid && hl_excluded_uid.lookup(&header->uid))
 		return true;
-	if (settings->exclude_exe && hl_excluded_exe.lookup(&header->exe_file))
-		return true;
-	return false;
+	return hl_excludes(settings, &header->exe_file, HL_EXCLUDE_EVERYTHING);
 }
 
 static __always_inline void hl_count_filtered(u32 slot)

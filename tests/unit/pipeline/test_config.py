@@ -87,6 +87,14 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
         ),
         ("[filters]\nexe = ['sh']", 'filters.exe must be a list of absolute paths, not with "sh"'),
         (
+            "[filters]\nbecome_root = ['sudo']",
+            'filters.become_root must be a list of absolute paths, not with "sudo"',
+        ),
+        (
+            f"[filters]\nexe = {['/a'] * 1000}\nbecome_root = {['/b'] * 25}",
+            "filters.exe and become_root must have at most 1024 paths together",
+        ),
+        (
             "[filters]\nuid = [-1]",
             "filters.uid must be a list of user ids from 0 to 4_294_967_295, at most 1024 of them, not [-1]",
         ),

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who becomes root, and by what."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.collector import Collector, Event
+from tests.live.conftest import Programs
+from tests.live.tools import LIMIT_S
+from tests.live.views import caused_by
+
+UPDATE_CRED = 604
+USER = 54_322
+"""Nobody else on this machine has this id."""
+
+AS_USER = ("setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups")
+HOSTILE = b'su do\n\xff"'
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that other users can enter; pytest's own are for root alone."""
+    folder = Path("/var/tmp") / tmp_path_factory.mktemp("become").parent.name / str(os.getpid())
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder.parent)
+
+
+def installed(program: Path, path: Path, mode: int) -> Path:
+    """A copy of `program` that belongs to root, with these permissions."""
+    shutil.copy(program, path)
+    path.chmod(mode)
+    return path
+
+
+@pytest.fixture
+def helper(programs: Programs, place: Path) -> Path:
+    """A set-user-ID program of root's."""
+    return installed(programs("become"), place / "helper", 0o4755)
+
+
+def become(*command: bytes | str | Path) -> tuple[int, list[list[int]]]:
+    """Run; gives the process id, and its real and effective user id after each step."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        said = process.communicate(timeout=LIMIT_S)[0]
+        assert process.returncode == 0
+    return process.pid, [[int(number) for number in line.split()[1:]] for line in said.splitlines()]
+
+
+def told(collector: Collector, pid: int) -> list[Event]:
+    return caused_by(collector.sync(), pid, UPDATE_CRED)
+
+
+@pytest.mark.parametrize("call", ["setuid:0", "setreuid:0,0", "setresuid:0,0,0", "setresuid:0,-1,-1"])
+def test_a_helper_becomes_root(call: str, helper: Path, collector: Collector) -> None:
+    """A set-user-ID helper that takes root's real id is told once, whatever it calls itself, with who it was."""
+    pid, ids = become(*AS_USER, helper, HOSTILE, "setuid:-1", call)
+    assert ids == [[USER, 0], [0, 0]]
+    [event] = told(collector, pid)
+    assert (event["uid"], event["old_uid"], event["old_euid"], event["res"]) == ("0", str(USER), "0", "0")
+    assert (event["exe"], event["user"], event["tgid"]) == (str(helper), "root", str(pid))
+    assert event["ppid"] == str(os.getpid())
+    assert event["pid_tree"].endswith(f"->{pid}(helper)")
+    assert event["comm"] == 'su do\n\uefff"'
+
+
+def test_who_does_not_become_root(helper: Path, programs: Programs, collector: Collector) -> None:
+    """Root that stays root or ceases to be it, a refused or an idle call, and effective ids alone are not told."""
+    plain = installed(programs("become"), helper.parent / "plain", 0o755)
+    silent = (
+        ((plain, "a", "setuid:0", "setresuid:0,0,0"), [0, 0]),
+        ((plain, "b", f"setresuid:{USER},{USER},{USER}"), [USER, USER]),
+        ((*AS_USER, plain, "c", f"setuid:{USER}", "setuid:0", "setreuid:0,0"), [USER, USER]),
+        ((*AS_USER, helper, "d", f"setresuid:-1,{USER},-1", "setresuid:-1,0,-1"), [USER, 0]),
+    )
+    for command, last in silent:
+        pid, ids = become(*command)
+        assert ids[-1] == last
+        assert told(collector, pid) == []
+
+
+def test_root_of_a_user_namespace(programs: Programs, place: Path, collector: Collector) -> None:
+    """Who is root in a user namespace only has not become root."""
+    plain = installed(programs("become"), place / "plain", 0o755)
+    pid, ids = become(*AS_USER, "unshare", "--user", "--map-root-user", plain, "in", "setuid:0", "setresuid:0,0,0")
+    assert ids == [[0, 0], [0, 0]]
+    assert told(collector, pid) == []
+
+
+def test_root_again_is_told_again(helper: Path, collector: Collector) -> None:
+    """Who lays root's real id down and takes it up again is told each time."""
+    pid, ids = become(*AS_USER, helper, "twice", "setresuid:0,0,0", f"setresuid:{USER},{USER},0", "setresuid:0,0,0")
+    assert ids == [[0, 0], [USER, USER], [0, 0]]
+    assert [event["old_euid"] for event in told(collector, pid)] == ["0", str(USER)]
+
+
+def test_an_expected_helper(helper: Path, tmp_path: Path) -> None:
+    """The one helper that the configuration names is left out, by what it is; a copy of it is told all the same."""
+    copy = installed(helper, helper.parent / "copy", stat.S_IMODE(helper.stat().st_mode))
+    with Collector(tmp_path, {"filters": {"become_root": [str(helper)]}}) as collector:
+        expected, _ids = become(*AS_USER, helper, "sudo", "setuid:0")
+        strange, _ids = become(*AS_USER, copy, "sudo", "setuid:0")
+        assert told(collector, expected) == []
+        assert [event["exe"] for event in told(collector, strange)] == [str(copy)]
+        assert caused_by(collector.events, expected)  # what else it did is told
+        outcome = collector.stop()
+    assert outcome.kind("update_cred")["filtered"] >= 1
+    outcome.check()
