@@ -16,6 +16,7 @@ from probes.probe import Attach
 from sinks.console import ConsoleConfig
 from sinks.file import FileConfig
 from sinks.protocol import Schema
+from sinks.spool import SpoolConfig
 
 __all__ = ["AnySink", "Config", "ConfigError", "load", "map_settings", "with_overrides"]
 
@@ -34,6 +35,7 @@ class Config(Table, frozen=True, kw_only=True):
     enrich: Enrich = Enrich()
     metrics: Metrics = Metrics()
     log: Log = Log()
+    spool: SpoolConfig = SpoolConfig()
     sinks: Mapping[str, AnySink] = msgspec.field(default_factory=lambda: {"console": ConsoleConfig()})
     """By their names, never empty."""
 

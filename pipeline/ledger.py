@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partialmethod
 
 Counts = Mapping[int, int]
 """Numbers of events by kind (data_type)."""
@@ -26,9 +27,29 @@ class SinkAccount:
     dropped_shutdown: int = 0
     """Not delivered before the deadline at the end, or by a sink that went away."""
 
+    resumed: int = 0
+    """Taken over from the spool of an earlier run, beside those offered in this one."""
+
+    dropped_spool: int = 0
+    """Given up because the spool was full or they were too old."""
+
+    dead_letter: int = 0
+    """Refused by the receiver for good, and kept in the sink's file of dead letters."""
+
+    spooled: int = 0
+    """Left in the spool at the end, for the next run."""
+
     def in_flight(self) -> int:
-        """Events between the fan-out and the sink's acknowledgement."""
-        return self.offered - self.delivered - self.dropped_queue - self.dropped_shutdown
+        """Events between the fan-out and the sink's acknowledgement, the spool included while it is at work."""
+        return self.offered + self.resumed - self.settled()
+
+    def settled(self) -> int:
+        """Events of which is known what became of them."""
+        return sum(getattr(self, outcome) for outcome in OUTCOMES)
+
+
+OUTCOMES = ("delivered", "dropped_queue", "dropped_shutdown", "dropped_spool", "dead_letter", "spooled")
+"""What can become of an event at a sink: the fields of `SinkAccount` that say so."""
 
 
 @dataclass(slots=True)
@@ -92,21 +113,27 @@ class Ledger:
             if account.name == name:
                 account.skipped_by_kernel = number
 
-    def offered(self, sink: str, counts: Counts) -> None:
+    def _settle(self, figure: str, sink: str, counts: Counts) -> None:
         for kind, number in counts.items():
-            self.kinds[kind].sink(sink).offered += number
+            # An earlier run may have had kinds that this one has not.
+            account = self.kinds.setdefault(kind, KindAccount(f"kind_{kind}")).sink(sink)
+            setattr(account, figure, getattr(account, figure) + number)
 
-    def delivered(self, sink: str, counts: Counts) -> None:
-        for kind, number in counts.items():
-            self.kinds[kind].sink(sink).delivered += number
+    offered = partialmethod(_settle, "offered")
+    resumed = partialmethod(_settle, "resumed")
+    delivered = partialmethod(_settle, "delivered")
+    dropped_queue = partialmethod(_settle, "dropped_queue")
+    dropped_shutdown = partialmethod(_settle, "dropped_shutdown")
+    dropped_spool = partialmethod(_settle, "dropped_spool")
+    dead_letter = partialmethod(_settle, "dead_letter")
+    spooled = partialmethod(_settle, "spooled")
 
-    def dropped_queue(self, sink: str, counts: Counts) -> None:
-        for kind, number in counts.items():
-            self.kinds[kind].sink(sink).dropped_queue += number
-
-    def dropped_shutdown(self, sink: str, counts: Counts) -> None:
-        for kind, number in counts.items():
-            self.kinds[kind].sink(sink).dropped_shutdown += number
+    def acknowledged(self, sink: str, counts: Counts, dead: Counts | None) -> None:
+        """A sink settled a batch: what is not among `dead` is delivered."""
+        if dead:
+            self.dead_letter(sink, dead)
+            counts = {kind: number - dead.get(kind, 0) for kind, number in counts.items()}
+        self.delivered(sink, counts)
 
     def is_closed(self) -> bool:
         """Whether every emitted event is delivered or counted as dropped, at every sink.
@@ -137,14 +164,7 @@ class Ledger:
                     "missing": account.missing,
                     "unaccounted": account.unaccounted(),
                     "sinks": {
-                        name: {
-                            "offered": sink.offered,
-                            "delivered": sink.delivered,
-                            "dropped_queue": sink.dropped_queue,
-                            "dropped_shutdown": sink.dropped_shutdown,
-                            "in_flight": sink.in_flight(),
-                        }
-                        for name, sink in account.sinks.items()
+                        name: {**asdict(sink), "in_flight": sink.in_flight()} for name, sink in account.sinks.items()
                     },
                 }
                 for number, account in self.kinds.items()

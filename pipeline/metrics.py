@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from pipeline.config import ConfigError
-from pipeline.ledger import Ledger
+from pipeline.ledger import OUTCOMES, Ledger
 
 Statistics = Mapping[str, Mapping[str, int]]
 """Figures by name, of each part by its name."""
@@ -46,7 +46,7 @@ class _Ledger(Collector):
             ):
                 events.add_metric((kind.name, stage), getattr(kind, stage))
             for name, sink in tuple(kind.sinks.items()):
-                for outcome in ("offered", "delivered", "dropped_queue", "dropped_shutdown"):
+                for outcome in ("offered", "resumed", *OUTCOMES):
                     sinks.add_metric((kind.name, name, outcome), getattr(sink, outcome))
                 flight.add_metric((kind.name, name), sink.in_flight())
         parts = GaugeMetricFamily("hookline_part", "Figures of each part.", labels=("part", "figure"))

@@ -55,7 +55,7 @@ class Pipeline:
         self._config = config
         self.ledger = ledger
         self._boot_offset = boot_offset
-        self.delivery = Delivery(open_sink, ledger)
+        self.delivery = Delivery(open_sink, ledger, config.spool)
         self.encoder = Encoder((*all_events(), Gap), run_id=identity)
         self.encoder.set_host(host)
         tree = config.enrich.process_tree
@@ -79,7 +79,7 @@ class Pipeline:
             "process_tree": self.tree.statistics(),
             "users": self.users.statistics(),
             "hashes": self._hashes.statistics(),
-            **{f"sink_{name}": figures for name, figures in self.delivery.statistics().items()},
+            **self.delivery.statistics(),
         }
 
     async def run(self, source: Source, final_counters: FinalCounters) -> None:

@@ -16,7 +16,7 @@ class SinkError(Exception):
 
 
 class SinkUnavailable(Exception):
-    """A batch was not taken, not even in part; offering it again is right.
+    """A batch was not taken, or not as a whole; offering it again is right.
 
     The message says why in a few words ("No space left on device").
     """
@@ -69,11 +69,15 @@ class Sink(Protocol):
     in a nursery of its own, so that what the body raises arrives in an ``ExceptionGroup``.
     """
 
-    async def deliver(self, batch: Batch) -> None:
+    async def deliver(self, batch: Batch) -> Mapping[int, int] | None:
         """Return once the batch is as safe as the configuration asks.
 
+        Gives the events by kind that the receiver will never take and that are dead letters now; None: there
+        are none. All others are delivered.
+
         Raises:
-            SinkUnavailable: nothing of the batch was taken.
+            SinkUnavailable: the batch, or a part of it, was not taken. A sink that took a part knows which, or
+                has a receiver that takes an event twice without harm.
             SinkClosed: nothing will ever be taken.
         """
 
@@ -100,5 +104,17 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     queue_batches: Annotated[int, msgspec.Meta(ge=1)] = 8
     """Batches that may wait for this sink."""
 
-    when_full: Literal["drop", "block"] = "drop"
-    """At a full queue: drop the new batch and count it, or let the pipeline wait."""
+    when_full: Literal["drop", "block", "spool"] = "drop"
+    """At a full queue: drop the new batch and count it, let the pipeline wait, or put it into the spool."""
+
+    durability: Literal["memory", "disk"] = "memory"
+    """``disk``: every batch is in the spool before it is delivered, and survives the collector."""
+
+    @property
+    def spools(self) -> bool:
+        """Whether batches may wait in the spool."""
+        return self.when_full == "spool" or self.durability == "disk"
+
+    def __post_init__(self) -> None:
+        if self.reads_events and self.spools:
+            raise ValueError('when_full must be "drop" or "block", and durability "memory": this sink has no spool')

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.ledger import Ledger
 from pipeline.stages import new_ledger
 from sinks.protocol import Batch as AnyBatch
 from sinks.protocol import SinkConfig, SinkError
+from sinks.spool import SpoolConfig
 from tests.unit.pipeline.samples import batch_of, numbered, pids
 
 
@@ -111,8 +112,7 @@ class Running:
     def account(self, name: str = "a") -> dict[str, int]:
         """What became of the events at one sink, without what is 0."""
         account = self.ledger.kinds[59].sink(name)
-        figures = ("offered", "delivered", "dropped_queue", "dropped_shutdown")
-        return {each: getattr(account, each) for each in figures if getattr(account, each)}
+        return {figure: number for figure, number in asdict(account).items() if number}
 
 
 def configs(*names: str, **settings: Any) -> dict[str, SinkConfig]:
@@ -122,11 +122,11 @@ def configs(*names: str, **settings: Any) -> dict[str, SinkConfig]:
 
 @asynccontextmanager
 async def delivering(
-    shop: Shop, sinks: Mapping[str, SinkConfig], *, capacity: float = math.inf
+    shop: Shop, sinks: Mapping[str, SinkConfig], *, capacity: float = math.inf, spool: SpoolConfig | None = None
 ) -> AsyncIterator[Running]:
     """A delivery; leaving the block ends the batches and waits for the sinks; then the ledger must close."""
     ledger = new_ledger()
-    delivery = Delivery(shop.open_sink, ledger)
+    delivery = Delivery(shop.open_sink, ledger, spool)
     send, receive = trio.open_memory_channel[Batch](capacity)
     running = Running(delivery, ledger, send)
     async with trio.open_nursery() as nursery:

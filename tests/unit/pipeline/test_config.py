@@ -67,7 +67,7 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
         (
             "[colector]",
             "colector is not a key (did you mean collector?); the file takes collector, filters, pipeline, "
-            "enrich, metrics, log, sinks",
+            "enrich, metrics, log, spool, sinks",
         ),
         ("collector = 3", "collector must be a table, not 3"),
         ("sinks = []", "sinks must be a table, not []"),

@@ -68,7 +68,7 @@ async def test_a_full_queue_drops_and_counts(autojump_clock: trio.testing.MockCl
         await trio.testing.wait_all_tasks_blocked()
         await running.offer(1, 1, 5, 7)
         await trio.testing.wait_all_tasks_blocked()
-        assert running.delivery.statistics()["a"] == {"taken": 0, "queue_batches": 2}
+        assert running.delivery.statistics()["sink_a"] == {"taken": 0, "queue_batches": 2}
         shop.sink().gate.set()
     assert shop.taken() == numbers(3)
     assert running.account() == {"offered": 15, "delivered": 3, "dropped_queue": 12}
@@ -218,4 +218,4 @@ async def test_statistics(autojump_clock: trio.testing.MockClock) -> None:
     async with delivering(shop, configs("a")) as running:
         await running.offer(4)
         await trio.testing.wait_all_tasks_blocked()
-        assert running.delivery.statistics() == {"a": {"taken": 4, "queue_batches": 0}}
+        assert running.delivery.statistics() == {"sink_a": {"taken": 4, "queue_batches": 0}}

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Batches on their way to one sink: in memory while it keeps up, in the spool while it does not.
+
+They leave in the order in which they came. Each has a number from the spool
+the moment it comes, so that one that waited in memory and is stored only at
+the end still stands before those that were stored earlier.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import structlog
+import trio
+
+from sinks.protocol import Batch as AnyBatch
+from sinks.protocol import Schema, SinkConfig
+from sinks.spool import Spool, SpoolFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.batch import Batch
+    from pipeline.ledger import Counts
+
+_STORE_AT_END_S = 5.0
+"""A disk that hangs must not hold up the end of the collector for ever."""
+
+_BLOCKED_RETRY_S = 0.5
+
+_Given = TypeVar("_Given")
+
+log = structlog.get_logger()
+
+
+class Countable(AnyBatch, Protocol):
+    """A batch that tells its events by kind."""
+
+    @property
+    def counts(self) -> Counts: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A batch from the spool, as sinks see it: lines of the schema in which it was made."""
+
+    lines: bytes
+    counts: Counts
+    events: tuple[()] = ()
+    boot_offset_ns: int = 0
+
+    def encoded(self, schema: Schema) -> bytes:
+        """The lines; `schema` is that of the sink, which may have had another when the batch was made."""
+        return self.lines
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+
+@dataclass(slots=True)
+class Parcel:
+    """A batch under its number; `stored`: the spool has it too."""
+
+    number: int
+    batch: Countable
+    stored: bool
+
+
+class SpoolThread:
+    """A `Spool` for tasks: one call at a time, in a worker thread."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def __call__(self, function: Callable[..., _Given], *arguments: object, **named: object) -> _Given:
+        return await trio.to_thread.run_sync(partial(function, *arguments, **named), limiter=self._limiter)
+
+
+class Backlog:
+    """What one sink has not acknowledged."""
+
+    def __init__(
+        self,
+        thread: SpoolThread,
+        name: str,
+        config: SinkConfig,
+        *,
+        dropped: Callable[[str, Counts], None],
+        block: bool,
+    ) -> None:
+        """`dropped` is told of batches that the spool had no room for; with `block` they wait instead."""
+        self._thread = thread
+        self._spool = thread.spool
+        self._name = name
+        self._config = config
+        self._dropped = dropped
+        self._block = block
+        self._memory: deque[Parcel] = deque()
+        self._under_way: Parcel | None = None
+        self._incoming: Parcel | None = None
+        self._spilling = False
+        """Whether the spool has batches that are not in memory: until it has none, new ones go there as well."""
+        self._turn = trio.Lock()
+        self._change = trio.Event()
+        self._ended = False
+
+    async def resume(self) -> Counts:
+        """Take over what an earlier run left; gives its events by kind."""
+        waiting = await self._thread(self._spool.waiting, self._name)
+        self._spilling = bool(waiting)
+        return waiting
+
+    async def fill(self, receive: trio.MemoryReceiveChannel[Batch]) -> None:
+        """Take in batches until they end."""
+        async for batch in receive:
+            await self._put(batch)
+        self._ended = True
+        self._wake()
+
+    async def _put(self, batch: Batch) -> None:
+        parcel = self._incoming = Parcel(self._spool.number(), batch, stored=False)
+        while True:
+            change = self._change
+            async with self._turn:
+                keep = not self._spilling and len(self._memory) < self._config.queue_batches
+                if self._config.durability == "disk" or not keep:
+                    await self._store(parcel, held=keep)
+                if keep:
+                    self._memory.append(parcel)
+                elif parcel.stored:
+                    self._spilling = True
+                elif not self._block:
+                    self._dropped(self._name, batch.counts)
+                if keep or parcel.stored or not self._block:
+                    self._incoming = None
+                    break
+            with trio.move_on_after(_BLOCKED_RETRY_S):
+                await change.wait()
+        self._wake()
+
+    async def _store(self, parcel: Parcel, *, held: bool) -> None:
+        """Sets `parcel.stored` unless the spool has no room."""
+        lines = parcel.batch.encoded(self._config.schema)
+        durable = self._config.durability == "disk"
+        counts = parcel.batch.counts
+        try:
+            await self._thread(self._spool.put, self._name, parcel.number, counts, lines, held=held, durable=durable)
+        except SpoolFull as error:
+            log.warning("the spool takes nothing more", sink=self._name, reason=str(error))
+        else:
+            parcel.stored = True
+
+    def _wake(self) -> None:
+        self._change.set()
+        self._change = trio.Event()
+
+    async def next(self) -> Parcel | None:
+        """The batch to deliver now; it is this backlog's until `acknowledged`. None: there will be no more."""
+        while True:
+            change = self._change
+            if self._memory:
+                self._under_way = self._memory.popleft()
+            elif self._spilling:
+                await self._take()
+            elif self._ended:
+                return None
+            else:
+                await change.wait()
+            if (parcel := self._under_way) is not None:
+                self._wake()
+                return parcel
+
+    async def _take(self) -> None:
+        async with self._turn:
+            found = await self._thread(self._spool.take, self._name)
+            if found is None:
+                self._spilling = False
+            else:
+                self._under_way = Parcel(found.number, Spooled(found.lines, found.counts), stored=True)
+
+    async def acknowledged(self, parcel: Parcel) -> None:
+        """The sink has `parcel`."""
+        self._under_way = None
+        if parcel.stored:
+            with trio.CancelScope(shield=True):  # it is counted as delivered already
+                await self._thread(self._spool.done, self._name, parcel.number)
+
+    async def end(self, rest: list[Batch]) -> Counts:
+        """Store what is in memory alone, `rest` behind it; gives what the spool then holds by kind.
+
+        To be called once nothing else is. What finds no room, or no time, is told as dropped.
+        """
+        behind = (Parcel(self._spool.number(), batch, stored=False) for batch in rest)
+        parcels = [each for each in (self._under_way, *self._memory, self._incoming, *behind) if each is not None]
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _STORE_AT_END_S):
+            for parcel in parcels:
+                if not parcel.stored:
+                    await self._store(parcel, held=False)
+        for parcel in parcels:
+            if not parcel.stored:
+                self._dropped(self._name, parcel.batch.counts)
+        waiting: Counts = {}
+        with trio.CancelScope(shield=True):
+            waiting = await self._thread(self._spool.release, self._name)
+        return waiting  # noqa: RET504 - to mypy a cancel scope may swallow the return
+
+    def statistics(self) -> Mapping[str, int]:
+        """Gauges: batches in memory, and in the spool."""
+        return {"memory_batches": len(self._memory), "spool_batches": self._spool.sinks().get(self._name, 0)}

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One sink at work: its queue, its retries, and what becomes of batches that it does not take."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+import trio
+
+from pipeline.backlog import Backlog, Countable
+from pipeline.batch import Batch, Needs
+from pipeline.ledger import Counts, Ledger
+from sinks.protocol import Sink, SinkClosed, SinkConfig, SinkError, SinkUnavailable
+
+Open = Callable[[SinkConfig], AbstractAsyncContextManager[Sink]]
+
+_BACKOFF_FIRST_S = 0.1
+_BACKOFF_LAST_S = 5.0
+
+log = structlog.get_logger()
+
+
+def needs_of(config: SinkConfig) -> Needs:
+    """What a batch must hold for this sink."""
+    return Needs(frozenset([config.schema]), config.reads_events)
+
+
+class Outlet:
+    """One open sink. Its task is `run`; the other methods are called beside it."""
+
+    def __init__(self, name: str, config: SinkConfig, ledger: Ledger, backlog: Backlog | None) -> None:
+        """`backlog`: where batches wait that the sink does not take; None: they wait in the queue alone."""
+        self.name = name
+        self.config = config
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+        self.unread = False
+        """Its reader went away."""
+
+        self._ledger = ledger
+        self._backlog = backlog
+        self._send, self._receive = trio.open_memory_channel[Batch](config.queue_batches)
+        self._sink: Sink | None = None
+        self._reopen = False
+
+    async def offer(self, batch: Batch) -> None:
+        """Put a batch into the queue; one that cannot be is counted."""
+        self._ledger.offered(self.name, batch.counts)
+        try:
+            if not batch.needs.cover(needs_of(self.config)):
+                raise trio.WouldBlock
+            if self.config.when_full == "drop":
+                self._send.send_nowait(batch)
+            else:
+                await self._send.send(batch)
+        except trio.WouldBlock:
+            self._ledger.dropped_queue(self.name, batch.counts)
+        except trio.BrokenResourceError:
+            self._ledger.dropped_shutdown(self.name, batch.counts)
+
+    def close(self) -> None:
+        """No more batches; `ended` is set when those in the queue are settled."""
+        self._send.close()
+
+    def reopen(self) -> None:
+        """Let the sink take its files and connections anew before its next batch."""
+        self._reopen = True
+
+    async def run(self, open_sink: Open, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open the sink, and deliver until there is nothing more or `scope` is cancelled.
+
+        Raises:
+            SinkError: the sink cannot be opened; before `task_status.started()`.
+        """
+        if self._backlog is not None:
+            self._ledger.resumed(self.name, await self._backlog.resume())
+        try:
+            with self.scope:
+                async with open_sink(self.config) as sink:
+                    self._sink = sink
+                    task_status.started()
+                    await self._serve(sink)
+        except* SinkClosed:
+            log.info("the reader of a sink went away", sink=self.name)
+            self.unread = True
+        finally:
+            self._sink = None
+            await self._settle()
+            self.ended.set()
+
+    async def _serve(self, sink: Sink) -> None:
+        if self._backlog is None:
+            async for batch in self._receive:
+                try:
+                    dead = await self._deliver(sink, batch)
+                except BaseException:
+                    self._ledger.dropped_shutdown(self.name, batch.counts)
+                    raise
+                self._ledger.acknowledged(self.name, batch.counts, dead)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._backlog.fill, self._receive)
+            while (parcel := await self._backlog.next()) is not None:
+                dead = await self._deliver(sink, parcel.batch)
+                self._ledger.acknowledged(self.name, parcel.batch.counts, dead)
+                await self._backlog.acknowledged(parcel)
+
+    async def _deliver(self, sink: Sink, batch: Countable) -> Counts | None:
+        """Until the sink has taken it; gives its dead letters."""
+        pause = _BACKOFF_FIRST_S
+        while True:
+            if self._reopen:
+                self._reopen = False
+                await self._reopened(sink)
+            try:
+                return await sink.deliver(batch)
+            except SinkUnavailable as error:
+                log.warning("a sink takes nothing, trying again", sink=self.name, reason=str(error))
+                await trio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _BACKOFF_LAST_S)
+
+    async def _reopened(self, sink: Sink) -> None:
+        try:
+            await sink.reopen()
+        except SinkError as error:
+            log.error("a sink was not reopened, the old one stays", sink=self.name, reason=str(error))
+
+    async def _settle(self) -> None:
+        """Count what still waits: as spooled where there is a spool for it, else as dropped."""
+        rest: list[Batch] = []
+        while True:
+            try:
+                rest.append(self._receive.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                break
+        self._receive.close()
+        if self._backlog is not None:
+            self._ledger.spooled(self.name, await self._backlog.end(rest))
+        else:
+            for batch in rest:
+                self._ledger.dropped_shutdown(self.name, batch.counts)
+
+    def statistics(self) -> Mapping[str, int]:
+        """The sink's own figures, and the batches that wait for it."""
+        return {
+            **(self._sink.statistics() if self._sink is not None else {}),
+            "queue_batches": self._send.statistics().current_buffer_used,
+            **(self._backlog.statistics() if self._backlog is not None else {}),
+        }
