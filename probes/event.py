@@ -66,11 +66,13 @@ class Tail:
 
     `form` says what they are: a "name"; a "unix" socket's sun_path; an "argv",
     of which a NUL ends each argument; or an "open_file": a path, or
-    nothing of a socket or pipe, which NAME_mode and NAME_inode then tell.
+    nothing of a socket or pipe, which NAME_mode and NAME_inode then tell; or a
+    "path" that the kernel walked for its first NAME_walked bytes, and that goes
+    on as the caller named it.
     """
 
     limit: int
-    form: Literal["name", "unix", "argv", "open_file"] = "name"
+    form: Literal["name", "unix", "argv", "open_file", "path"] = "name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ class Flag:
 @dataclass(frozen=True, slots=True)
 class BootTime:
     """Marks nanoseconds of CLOCK_BOOTTIME."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hex:
+    """Marks an integer that is 16 hexadecimal digits in both schemas: an address, a word of memory."""
 
 
 @dataclass(frozen=True, slots=True)

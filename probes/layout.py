@@ -19,6 +19,7 @@ from functools import cache
 from probes.event import (
     BootTime,
     Chars,
+    Hex,
     HostEvent,
     Ip,
     Names,
@@ -50,6 +51,7 @@ class Field:
     tail: Tail | None = None
     variable: Variable | None = None
     boot_time: bool = False
+    hex: bool = False
     unique: bool = False
     python_type: type = str
 
@@ -144,6 +146,7 @@ def _field(name: str, annotation: object) -> Field:
         tail=one(Tail),
         variable=one(Variable),
         boot_time=one(BootTime) is not None,
+        hex=one(Hex) is not None,
         unique=one(Unique) is not None,
         python_type=typing.get_args(annotation)[0],
     )

@@ -101,6 +101,18 @@ def open_file_text(path: bytes, mode: int, inode: int) -> str:
     return f"anon_inode:{to_text(path)}" if path.startswith(b"[") else to_text(path)
 
 
+def path_text(raw: bytes, walked: int) -> str:
+    """The path of which the kernel walked the first `walked` bytes, a directory, and the caller named the rest.
+
+    Only what is the same wherever links lead is taken out of the name: "." and doubled slashes. A ".." stays: what
+    stands before it may be a link.
+    """
+    if walked >= len(raw):
+        return to_text(raw)
+    names = [name for name in raw[walked:].split(b"/") if name not in (b"", b".")]
+    return to_text(b"/".join([raw[:walked].rstrip(b"/"), *names])) or "/"
+
+
 class Remembered(dict[_Key, _Value], Generic[_Key, _Value]):
     """What `make` gives for short keys, ready: the same ones come again and again, and a look-up is cheap.
 

@@ -9,7 +9,7 @@ from time import gmtime, strftime
 
 from pipeline.encode.nested import Leaf, nest, wrap
 from pipeline.encode.smith import Encode
-from pipeline.encode.values import argv_text, cut_marks, namespace, quote, quoted, text_expression
+from pipeline.encode.values import argv_text, cut_marks, namespace, number_format, quote, quoted, text_expression
 from pipeline.enrich.host import Host
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import Field, event_fields
@@ -160,7 +160,7 @@ def _values(field: Field, name: str) -> list[tuple[str, Leaf]]:
         label = f"({labels}[{value}] if {value} in {labels} else quote(str({value})))"
         return [(name, Leaf("%s", (label,), optional="" in field.names.labels.values()))]
     if field.python_type is int:
-        return [(name, Leaf("%d" if field.names.ecs_type == "long" else '"%d"', (value,)))]
+        return [(name, Leaf("%d" if field.names.ecs_type == "long" else number_format(field), (value,)))]
     if field.python_type is str:
         return [(name, _optional(f"known[{value}]" if not field.unique else f"known_once({value})"))]
     return [(name, _optional(text_expression(field)))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.encode.values import cut_marks, namespace, quote, text_expression
+from pipeline.encode.values import cut_marks, namespace, number_format, quote, text_expression
 from pipeline.enrich.host import Host
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import event_fields
@@ -26,7 +26,7 @@ def smith_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
         if field.names.smith is None:
             continue
         is_number = field.python_type is int
-        literals.append(f'"{field.names.smith}":' + ('"%d"' if is_number else "%s"))
+        literals.append(f'"{field.names.smith}":' + (number_format(field) if is_number else "%s"))
         values.append(f"e.{field.name}" if is_number else text_expression(field))
         if field.names.label is not None:
             literals.append(f'"{field.names.label}":%s')

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from probes.event import Chars, HostEvent, Ip, ProcessEvent
 from probes.layout import Field, layout
-from probes.text import Remembered, address_text, cstring_text, open_file_text, to_text, unix_text
+from probes.text import Remembered, address_text, cstring_text, open_file_text, path_text, to_text, unix_text
 
 _Key = TypeVar("_Key", bytes, str)
 
@@ -58,6 +58,10 @@ def namespace(absent: bytes) -> dict[str, Any]:
         text = open_file_text(path, mode, inode)
         return quote(text) if text else absent
 
+    def path(raw: bytes, walked: int) -> bytes:
+        text = path_text(raw, walked)
+        return quote(text) if text else absent
+
     return {
         "ascii_json": encode_basestring_ascii,
         "quote": quote,
@@ -68,7 +72,13 @@ def namespace(absent: bytes) -> dict[str, Any]:
         "texts": quoted(str, absent),
         "address": address,
         "open_file": open_file,
+        "path": path,
     }
+
+
+def number_format(field: Field) -> str:
+    """How a number is quoted."""
+    return '"%016x"' if field.hex else '"%d"'
 
 
 def text_expression(field: Field) -> str:
@@ -88,6 +98,8 @@ def text_expression(field: Field) -> str:
         case "open_file":
             special = f"open_file({value}, {value}_mode, {value}_inode)"
             return f"(names[{value}] if {value}[:1] == b'/' else {special})"
+        case "path":
+            return f"path({value}, {value}_walked)"
         case "name" if field.python_type is bytes:
             return f"names[{value}]"
         case "name" if field.unique:

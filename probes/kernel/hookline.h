@@ -43,6 +43,11 @@
 #define HL_LANE_SOFTIRQ		1
 #define HL_LANE_PREEMPTIBLE	2
 
+/* What HL_FORM_ and an event's name, in capitals, stand for. */
+enum { HL_BY_TRACEPOINT, HL_BY_KPROBE, HL_BY_FENTRY, HL_BY_UPROBE };
+
+#define HL_LANE_OF(form) ((form) == HL_BY_FENTRY || (form) == HL_BY_UPROBE ? HL_LANE_PREEMPTIBLE : HL_LANE_TASK)
+
 #define HL_PIDTYPE_PGID	2
 #define HL_PIDTYPE_SID	3
 #define HL_CTIME_QUERIED (1U << 31)	/* I_CTIME_QUERIED, Linux 6.13 */
@@ -129,6 +134,38 @@ struct hl_io_uring_complete {
 static __always_inline struct pt_regs *hl_user_registers(void)
 {
 	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+}
+
+/* Calls another program of the same form; returns only where no further call is possible. */
+static __always_inline void hl_call(void *ctx, const u32 form, u32 program)
+{
+	if (form == HL_BY_TRACEPOINT)
+		hl_tails.call(ctx, program);
+	else if (form == HL_BY_FENTRY)
+		hl_fentry_tails.call(ctx, program);
+	else
+		hl_kprobe_tails.call(ctx, program);
+}
+
+/* An argument, from 0 to 4, of the kernel function that a kprobe or fentry program is at. */
+static __always_inline u64 hl_argument(void *ctx, const u32 form, const u32 number)
+{
+	struct pt_regs *registers = ctx;
+
+	if (form == HL_BY_FENTRY)
+		return ((u64 *)ctx)[number];
+	switch (number) {
+	case 0:
+		return registers->di;
+	case 1:
+		return registers->si;
+	case 2:
+		return registers->dx;
+	case 3:
+		return registers->cx;
+	default:
+		return registers->r8;
+	}
 }
 
 /* The current process's open file of that number; NULL where there is none. */

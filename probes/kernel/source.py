@@ -67,7 +67,8 @@ def _defines(fitted: list[Fitted], btf: Btf) -> Iterator[str]:
     if kernel_version(os.uname().release) >= _PREEMPTIBLE_SINCE:
         yield "#define HL_PREEMPTIBLE 1\n"
     for each in fitted:
-        yield f"#define HL_FORM_{each.probe.name.upper()}_{each.form.name.upper()} 1\n"
+        name, form = each.probe.name.upper(), each.form.name.upper()
+        yield f"#define HL_FORM_{name}_{form} 1\n#define HL_FORM_{name} HL_BY_{form}\n"
     for tail, slot in tail_slots(fitted).items():
         yield f"#define HL_TAIL_{tail.program.upper()} {slot}\n"
 
@@ -88,7 +89,7 @@ TAIL_MAPS: Mapping[Mechanism, str] = {
 STREAMS = 17
 """HL_STREAMS of hookline.h: streams of numbers that are not a CPU's."""
 
-TAIL_SLOTS = 8
+TAIL_SLOTS = 64
 """Entries of each of these maps."""
 
 

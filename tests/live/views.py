@@ -11,6 +11,7 @@ from probes.text import to_bytes
 Event = dict[str, Any]
 
 CONNECT, ACCEPT, BIND, EXECVE, EXIT, CREATE_FILE, FORK = 42, 43, 49, 59, 60, 602, 801
+RENAME, LINK, UNLINK, RMDIR = 82, 86, 605, 606
 
 _ECS = {
     "data_type": "hookline.data_type",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probes.text import address_text, cstring_text, open_file_text, printable, to_bytes, to_text
+from probes.text import address_text, cstring_text, open_file_text, path_text, printable, to_bytes, to_text
 
 PIECES = st.sampled_from(
     b"\xee\xbe \xee\xbe\x80 \xee\xbf\xbf \xee \xbe \x80 \xff \xed\xa0\x80 \xc0\x80 \xc3\xa4 "
@@ -106,3 +106,26 @@ def test_addresses(raw: bytes) -> None:
 def test_open_files(path: bytes, mode: int, text: str) -> None:
     """A file without a path is told as /proc/PID/fd tells it; a closed one not at all."""
     assert open_file_text(path, mode, 7) == text
+
+
+@pytest.mark.parametrize(
+    ("walked", "named", "text"),
+    [
+        (b"/", b"/etc/passwd", "/etc/passwd"),
+        (b"/", b"", "/"),
+        (b"/", b"/", "/"),
+        (b"/", b".", "/"),
+        (b"/home/me", b"a", "/home/me/a"),
+        (b"/home/me", b"", "/home/me"),
+        (b"/home/me", b".//./a//b/.", "/home/me/a/b"),
+        (b"/home/me", b"a/../b", "/home/me/a/../b"),
+        (b"/home/me", b"..", "/home/me/.."),
+        (b"/home/me", b".a/...", "/home/me/.a/..."),
+        (b"/odd//./walked", b"a", "/odd//./walked/a"),
+        (b"", b"a", "/a"),
+        (b"/\xff\n", b"\xe9", "/\uefff\n/\uefe9"),
+    ],
+)
+def test_paths_that_the_caller_named_in_part(walked: bytes, named: bytes, text: str) -> None:
+    """What the kernel walked stands as it is; of the name only what cannot matter goes, and ".." stays."""
+    assert path_text(walked + named, len(walked)) == text

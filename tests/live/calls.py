@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""System calls that Python has no function for, made from this process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+RENAMEAT2, PTRACE, KILL, TKILL, TGKILL = 316, 101, 62, 200, 234
+RT_SIGQUEUEINFO, RT_TGSIGQUEUEINFO, PIDFD_SEND_SIGNAL = 129, 297, 424
+LINKAT, MOUNT, UMOUNT2, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 265, 165, 166, 429, 430, 431, 432
+MPROTECT, PKEY_MPROTECT, PRCTL, MEMFD_CREATE, SETSID = 10, 329, 157, 319, 112
+
+
+def call(number: int, *arguments: int | bytes | None, fails: int = 0) -> int:
+    """The result of a system call, which must fail with the errno `fails` if that is given; x86-64 numbers."""
+    words = (ctypes.c_long(each) if isinstance(each, int) else ctypes.c_char_p(each) for each in arguments)
+    result = int(_libc.syscall(ctypes.c_long(number), *words))
+    code = ctypes.get_errno() if result < 0 else 0
+    assert code == fails, f"system call {number}: {os.strerror(code)}"
+    return -code if code else result
