@@ -38,7 +38,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
 @pytest.fixture(scope="module")
 def collector(tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """Every probe, AF_UNIX connections too. After the file's last test its ledger must close."""
-    tables = {"collector": {"unix_sockets": True}}
+    tables = {"collector": {"probes": ["all"], "unix_sockets": True}}
     with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
         yield running
         running.stop().check()

@@ -292,7 +292,7 @@ def test_a_removed_working_directory(told: Told, folder: bytes) -> None:
 
 def test_names_in_ecs(tracefs: Path, folder: bytes, tmp_path: Path) -> None:
     """In ecs the new path is file.path, the old one hookline.file.original_path."""
-    with Collector(tmp_path, schema="ecs") as running:
+    with Collector(tmp_path, {"collector": {"probes": ["all"]}}, schema="ecs") as running:
         touch("a")
         run("mv", folder + b"/a", folder + b"/b")
         run("rm", folder + b"/b")
