@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Events that a receiver refuses for good, each with the reason, in a private file that can be replayed.
+
+One JSON object a line: ``time`` (ISO 8601, UTC), ``sink``, ``reason``, ``event``
+(the document as it was sent). Every call blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """One refused event."""
+
+    sink: str
+    reason: str
+    event: msgspec.Raw
+    """Its JSON, byte for byte."""
+
+    time: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
+
+
+class DeadLetters:
+    """Appends to `path`, mode 0600. At `max_bytes` the file becomes ``PATH.1``, and what was there is deleted."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._encoder = msgspec.json.Encoder()
+        self.written = 0
+        """Letters since the start."""
+
+        self.rotations = 0
+
+    def append(self, letters: Iterable[DeadLetter]) -> None:
+        """Keep `letters`; on the disk on return.
+
+        Raises:
+            OSError: they cannot be written; none of them counts as kept then.
+        """
+        lines = [self._encoder.encode(letter) + b"\n" for letter in letters]
+        with self._open() as file:
+            start = file.seek(0, os.SEEK_END)
+            try:
+                file.write(b"".join(lines))
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), start)
+                raise
+        self.written += len(lines)
+
+    def _open(self) -> IO[bytes]:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_size >= self._max_bytes:
+                os.replace(self._path, f"{self._path}.1")
+                self.rotations += 1
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return open(fd, "ab", buffering=1 << 16)
+
+
+def read(path: Path) -> Iterator[DeadLetter]:
+    """The letters in `path`, oldest first, those of ``PATH.1`` before them.
+
+    Raises:
+        OSError: `path` cannot be read.
+        msgspec.DecodeError: a line is no letter; the message names file and line.
+    """
+    decoder = msgspec.json.Decoder(DeadLetter)
+    older = path.with_name(f"{path.name}.1")
+    for each in (older, path) if older.exists() else (path,):
+        with each.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield decoder.decode(line)
+                except msgspec.DecodeError as error:
+                    raise msgspec.DecodeError(f"{each}: line {number} is no dead letter: {error}") from None
