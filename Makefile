@@ -4,7 +4,8 @@ PYTHON := /usr/bin/python3# the system's, because it alone sees Debian's bcc
 BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc python3-venv
 DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2
-SUITES := unit live
+SERVER_PACKAGES := maven openjdk-17-jre-headless
+SUITES := unit live services faults
 SOURCES := probes pipeline sinks bench
 MADE := ./.venv ./build ./dist ./*.egg-info */__pycache__ ./.benchmarks ./.hypothesis ./.mypy_cache \
 	./.pytest_cache ./.ruff_cache
@@ -14,7 +15,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean
+.PHONY: help run test services services-stop check bench lock clean
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 # Shell functions. They report on standard error, so that `make run ARGS="--output -" | jq` reads events only.
@@ -107,7 +108,7 @@ prepare() { # run|dev PACKAGE...
 endef
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
 	@echo '  ARGS="..." goes to hookline run (make run) or pytest (make test, make bench).'
 
 run: ## Watch this host: run the collector (needs root)
@@ -126,7 +127,20 @@ run: ## Watch this host: run the collector (needs root)
 test: ## Run the tests; those that need root run as root only
 	@$(functions)
 	prepare dev $(DEV_PACKAGES)
+	if [[ -n "$(filter services faults,$(SUITES))" ]]; then
+		(debian $(SERVER_PACKAGES)) || say "The tests that need servers will be skipped."
+	fi
 	$(BIN)/python -m pytest $(wildcard $(SUITES:%=tests/%)) $(value ARGS)
+
+services: ## Start Kafka and Elasticsearch for tests, and leave them running
+	@$(functions)
+	prepare dev $(DEV_PACKAGES) $(SERVER_PACKAGES)
+	$(BIN)/python -m tests.servers start $(value ARGS)
+
+services-stop: ## Stop them
+	@$(functions)
+	prepare dev $(DEV_PACKAGES)
+	$(BIN)/python -m tests.servers stop $(value ARGS)
 
 check: ## Lint, format, types and layers
 	@$(functions)

@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.servers.artifacts import ServersUnavailable
+from tests.servers.elasticsearch import Elasticsearch
+from tests.servers.kafka import Kafka
+from tests.servers.running import AnyServer, of_session
+
 TESTS = Path(__file__).parent
 TRACEFS = Path("/sys/kernel/tracing")
 SUITES = frozenset({"live", "services", "kernels", "faults"})
@@ -116,3 +121,29 @@ def tracefs() -> Iterator[Path]:
 def _live_tests_have_tracefs(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("live"):
         request.getfixturevalue("tracefs")
+
+
+def server(name: str) -> Iterator[AnyServer]:
+    try:
+        with of_session(name) as running:
+            yield running
+    except ServersUnavailable as error:
+        pytest.skip(f"servers cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """A real broker, which all tests share."""
+    yield from server("kafka")  # type: ignore[misc] # the name says which
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_8() -> Iterator[Elasticsearch]:
+    """A real node of version 8 without TLS, which all tests share."""
+    yield from server("elasticsearch-8")  # type: ignore[misc] # the name says which
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_9() -> Iterator[Elasticsearch]:
+    """A real node of version 9 behind TLS and passwords, with a tiny write queue, which all tests share."""
+    yield from server("elasticsearch-9")  # type: ignore[misc] # the name says which
