@@ -165,6 +165,8 @@ def _type(field: Field) -> str:
         return f"{what}, {field.tail.limit:,}"
     if field.variable is not None:
         return "from the environment"
+    if field.derived is not None:
+        return f"made from `{field.derived.sources[0]}`"
     return "enrichment"
 
 

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 
-EcsType = Literal["keyword", "long", "ip", "date", "boolean", "wildcard"]
+EcsType = Literal["keyword", "long", "ip", "date", "boolean", "wildcard", "object"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,26 @@ class Unique:
     """Marks a text that differs from event to event, which it is no use to remember."""
 
 
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A value of the outputs that is made when an event is encoded, from fields of the event: from a packet, say.
+
+    It takes no room in the record and is no attribute of the event.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    """The fields that `make` gets."""
+
+    make: Callable[..., Mapping[str, object]]
+    """Gives texts, numbers and lists by `name`; what is not known is not there. Called once for all that share it.
+
+    It must not fail, and its time must be bounded, whatever the fields hold.
+    """
+
+    names: Names
+
+
 u8 = Annotated[int, Scalar("u8", "B")]
 u16 = Annotated[int, Scalar("u16", "H")]
 u32 = Annotated[int, Scalar("u32", "I")]
@@ -195,6 +215,8 @@ class HostEvent(msgspec.Struct, gc=False):
 
     action_type: ClassVar[str]
     """ECS ``event.type``."""
+
+    derived: ClassVar[tuple[Derived, ...]] = ()
 
     flags: Annotated[int, Scalar("u32", "I"), Names("Bits behind the event's flag fields.")]
     cpu: Annotated[int, Scalar("u32", "I"), Names("CPU of the event.", None, "hookline.cpu", "long")]

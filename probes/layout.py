@@ -19,6 +19,7 @@ from functools import cache
 from probes.event import (
     BootTime,
     Chars,
+    Derived,
     Hex,
     HostEvent,
     Ip,
@@ -53,6 +54,7 @@ class Field:
     boot_time: bool = False
     hex: bool = False
     unique: bool = False
+    derived: Derived | None = None
     python_type: type = str
 
 
@@ -125,7 +127,13 @@ def _alignment(wire: Wire) -> int:
 
 
 def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
-    """Every field of `event`, in the order of its constructor."""
+    """Every field of `event`, in the order of its constructor, then what is derived from them."""
+    derived = (Field(each.name, each.names, derived=each, python_type=object) for each in event.derived)
+    return (*struct_fields(event), *derived)
+
+
+def struct_fields(event: type[HostEvent]) -> tuple[Field, ...]:
+    """The fields that an `event` has as attributes, in the order of its constructor."""
     hints = typing.get_type_hints(event, include_extras=True)
     return tuple(_field(name, hints[name]) for name in event.__struct_fields__)
 
@@ -167,7 +175,7 @@ def _end(members: tuple[Member, ...], start: int) -> int:
 @cache
 def layout(event: type[ProcessEvent]) -> Layout:
     """The layout of one event class."""
-    fields = event_fields(event)
+    fields = struct_fields(event)
     order = [_rank(field) for field in fields]
     if order != sorted(order):
         raise TypeError(f"{event.__name__}: scalars stand before tails, tails before variables")

@@ -45,6 +45,9 @@ class Hook:
     optional: bool = False
     """Whether the probe is worth running without it."""
 
+    unless: str = ""
+    """The program of an earlier hook that sees the same: where that is taken, this one is left out."""
+
     sees: str = ""
     """What this hook sees, for people; with `optional`, what is missed where it is absent."""
 

@@ -9,7 +9,16 @@ from time import gmtime, strftime
 
 from pipeline.encode.nested import Leaf, nest, wrap
 from pipeline.encode.smith import Encode
-from pipeline.encode.values import argv_text, cut_marks, namespace, number_format, quote, quoted, text_expression
+from pipeline.encode.values import (
+    argv_text,
+    cut_marks,
+    derived_values,
+    namespace,
+    number_format,
+    quote,
+    quoted,
+    text_expression,
+)
 from pipeline.enrich.host import Host
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import Field, event_fields
@@ -56,6 +65,7 @@ def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
     source = f"def encode(e, boot_offset):\n    return template % ({', '.join(document.values)})\n"
     names = {
         **namespace(absent=b""),
+        "derived": derived_values(event, absent=b"", as_text=False),
         "template": document.template.encode("ascii"),
         "wrap": wrap,
         "known": quoted(_known, b""),

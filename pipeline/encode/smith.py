@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.encode.values import cut_marks, namespace, number_format, quote, text_expression
+from pipeline.encode.values import cut_marks, derived_values, namespace, number_format, quote, text_expression
 from pipeline.enrich.host import Host
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import event_fields
@@ -45,6 +45,7 @@ def smith_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
     values.append("cut(e.flags) if e.flags else b''")
     names = {
         **namespace(quote(UNKNOWN)),
+        "derived": derived_values(event, absent=quote(UNKNOWN), as_text=True),
         "template": template.encode("ascii"),
         "cut": _cutter(cut_marks(event)),
         "unknown": quote(UNKNOWN),

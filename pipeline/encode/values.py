@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from json.encoder import encode_basestring_ascii
+from json.encoder import JSONEncoder, encode_basestring_ascii
 from typing import Any, TypeVar
 
 from probes.event import Chars, HostEvent, Ip, ProcessEvent
 from probes.layout import Field, layout
 from probes.text import Remembered, address_text, cstring_text, open_file_text, path_text, to_text, unix_text
+
+_ENCODE = JSONEncoder(separators=(",", ":")).encode
+
+_REMEMBERED_DERIVED = 64
+"""Results that are kept from one derived field to the next, and from one schema to the other."""
 
 _Key = TypeVar("_Key", bytes, str)
 
@@ -81,8 +86,26 @@ def number_format(field: Field) -> str:
     return '"%016x"' if field.hex else '"%d"'
 
 
+def derived_values(event: type[HostEvent], *, absent: bytes, as_text: bool) -> dict[str, Callable[..., bytes]]:
+    """What makes the JSON of each derived field, by its name; `as_text`: numbers as strings."""
+    makers = {each.make: lru_cache(_REMEMBERED_DERIVED)(each.make) for each in event.derived}
+
+    def of(name: str, make: Callable[..., Mapping[str, object]]) -> Callable[..., bytes]:
+        def value(*sources: object) -> bytes:
+            found = make(*sources).get(name)
+            if found is None:
+                return absent
+            return _ENCODE(str(found) if as_text else found).encode("ascii")
+
+        return value
+
+    return {each.name: of(each.name, makers[each.make]) for each in event.derived}
+
+
 def text_expression(field: Field) -> str:
     """An expression over the event ``e`` that gives the JSON of a text field, as bytes."""
+    if field.derived is not None:
+        return f"derived[{field.name!r}]({', '.join(f'e.{source}' for source in field.derived.sources)})"
     value = f"e.{field.name}"
     match field.wire:
         case Chars():

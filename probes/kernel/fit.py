@@ -105,6 +105,8 @@ def _fit_form(probe: Probe, form: Form, features: Features, btf: Btf) -> Fitted:
     taken: list[Hook] = []
     missing: list[tuple[Hook, str]] = []
     for hook in form.hooks:
+        if hook.unless in (each.program for each in taken):
+            continue
         reason = _reason(hook, features, btf)
         if reason is None:
             taken.append(hook)

@@ -12,6 +12,7 @@ Event = dict[str, Any]
 
 CONNECT, ACCEPT, BIND, EXECVE, EXIT, CREATE_FILE, FORK = 42, 43, 49, 59, 60, 602, 801
 RENAME, LINK, UNLINK, RMDIR = 82, 86, 605, 606
+DNS, TCP_SESSION, PORT_SCAN = 601, 802, 612
 
 _ECS = {
     "data_type": "hookline.data_type",

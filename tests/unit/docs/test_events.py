@@ -16,7 +16,7 @@ from pipeline.encode.values import cut_marks
 from pipeline.enrich.host import Host
 from pipeline.gap import Gap
 from probes.event import HostEvent, Ip, ProcessEvent
-from probes.layout import event_fields
+from probes.layout import struct_fields
 from probes.registry import all_events
 from probes.text import to_text
 
@@ -24,11 +24,17 @@ KINDS: tuple[type[HostEvent], ...] = (*all_events(), Gap)
 HOST = Host("host", "192.0.2.1", "boot", "machine", "6.1")
 
 
+RESPONSE = bytes.fromhex("00018180000100010000000001610000010001c00c000100010000003c0004c0000201ff")
+"""A DNS response with everything, a fault too: a byte behind its end."""
+
+
 def full(kind: type[HostEvent], **given: Any) -> HostEvent:
     """An event of `kind` that has a value in every field."""
     values: dict[str, Any] = {}
-    for field in event_fields(kind):
-        if field.python_type is int:
+    for field in struct_fields(kind):
+        if field.name == "packet":
+            values[field.name] = RESPONSE
+        elif field.python_type is int:
             values[field.name] = 2  # AF_INET among others
         elif field.python_type is str:
             values[field.name] = "text"

@@ -80,7 +80,10 @@ def test_types(event: HostEvent) -> None:
             case "date":
                 assert DATE.fullmatch(found[name])
             case "ip":
-                ipaddress.ip_address(found[name])
+                for each in found[name] if isinstance(found[name], list) else [found[name]]:
+                    ipaddress.ip_address(each)
+            case "object":
+                assert all(isinstance(each, dict) for each in found[name])
             case "keyword" | "wildcard" if isinstance(found[name], list):
                 assert all(isinstance(each, str) for each in found[name])
             case _:
