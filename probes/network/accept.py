@@ -82,4 +82,5 @@ PROBE = Probe(
     ),
     structs={**SOCKET_STRUCTS, "io_kiocb": ("opcode", "file"), "io_accept": ("file_slot?",)},
     enumerators=("IORING_OP_ACCEPT",),
+    default=False,
 )

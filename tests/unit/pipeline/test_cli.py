@@ -306,7 +306,8 @@ def test_check_config(captured: Captured) -> None:
     file = ROOT / "config.toml"
     assert invoke(["check-config", str(file)]) == 0
     text = captured.readouterr().out
-    assert text == f"{file} is valid: probes {', '.join(all_probes())}; sinks console\n"
+    default = ", ".join(name for name, probe in all_probes().items() if probe.default)
+    assert text == f"{file} is valid: probes {default}; sinks console\n"
 
 
 def test_probes_table(captured: Captured) -> None:
