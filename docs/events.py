@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.encode.ecs import ECS_VERSION
 from pipeline.encode.values import cut_marks
 from pipeline.gap import Gap
-from probes.event import Chars, HostEvent, Ip, ProcessEvent, Scalar
+from probes.event import Chars, HostEvent, Ip, Opaque, ProcessEvent, Scalar
 from probes.layout import Field, event_fields
 from probes.probe import Form, Hook, Probe
 from probes.registry import all_probes
@@ -160,6 +160,8 @@ def _type(field: Field) -> str:
             return f"char[{size}]"
         case Ip():
             return "address"
+        case Opaque(size=size):
+            return f"{size // 4} x u32"
     if field.tail is not None:
         what = {"argv": "arguments", "open_file": "name of an open file"}.get(field.tail.form, "bytes")
         return f"{what}, {field.tail.limit:,}"

@@ -193,6 +193,9 @@ class FileId(NamedTuple):
 
 _FILE_ID = struct.Struct("<5Q")
 
+IDS = Opaque("hl_ids", 32)
+"""Real, effective, saved and file system user ids, then the same of groups: u32 each."""
+
 NO_FILE = bytes(_FILE_ID.size)
 """The executable of a process without one, such as a kernel thread."""
 

@@ -216,7 +216,7 @@ def _c_struct(name: str, members: tuple[Member, ...], first: list[str], start: i
     return "\n".join(lines)
 
 
-_FILE_ID = """\
+_STRUCTS = """\
 /* Which file, and which content of it; as probes.event.FileId. */
 struct hl_file_id {
 	u64 inode;
@@ -224,6 +224,12 @@ struct hl_file_id {
 	u64 mtime;
 	u64 size;
 	u64 device;
+};
+
+/* Who a task is; as probes.event.IDS. */
+struct hl_ids {
+	u32 uid, euid, suid, fsuid;
+	u32 gid, egid, sgid, fsgid;
 };"""
 
 
@@ -236,7 +242,7 @@ def c_header(events: Iterable[type[ProcessEvent]]) -> str:
     layouts = sorted((layout(event) for event in events), key=lambda each: each.event.data_type)
     parts = [
         "/* Made from the event declarations; do not edit. */",
-        _FILE_ID,
+        _STRUCTS,
         _c_struct("hl_header", layout(ProcessEvent).header, ["\tu32 length;", "\tu32 kind;"], 0),
         f"#define HL_SLOTS {max(len(layouts), 1)}",
     ]

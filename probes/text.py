@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import re
 import stat
+import struct
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Generic, TypeVar
@@ -88,6 +89,11 @@ def address_text(family: int, raw: bytes) -> str:
     if family == AF_INET6:
         return inet_ntop(AF_INET6, raw)
     return ""
+
+
+def ids_text(raw: bytes) -> str:
+    """The ids of a task (`probes.event.IDS`), as Elkeid writes them: uid|euid|suid|fsuid|gid|egid|sgid|fsgid."""
+    return "|".join(str(each) for (each,) in struct.iter_unpack("<I", raw))
 
 
 def open_file_text(path: bytes, mode: int, inode: int) -> str:

@@ -8,9 +8,9 @@ from functools import lru_cache
 from json.encoder import JSONEncoder, encode_basestring_ascii
 from typing import Any, TypeVar
 
-from probes.event import Chars, HostEvent, Ip, ProcessEvent
+from probes.event import Chars, HostEvent, Ip, Opaque, ProcessEvent
 from probes.layout import Field, layout
-from probes.text import Remembered, address_text, cstring_text, open_file_text, path_text, to_text, unix_text
+from probes.text import Remembered, address_text, cstring_text, ids_text, open_file_text, path_text, to_text, unix_text
 
 _ENCODE = JSONEncoder(separators=(",", ":")).encode
 
@@ -75,6 +75,7 @@ def namespace(absent: bytes) -> dict[str, Any]:
         "cstrings": quoted(cstring_text, absent),
         "unix_names": quoted(unix_text, absent),
         "texts": quoted(str, absent),
+        "ids": quoted(ids_text, absent),
         "address": address,
         "open_file": open_file,
         "path": path,
@@ -112,6 +113,8 @@ def text_expression(field: Field) -> str:
             return f"cstrings[{value}]"
         case Ip(family=family):
             return f"address(e.{family}, {value})"
+        case Opaque():
+            return f"ids[{value}]"
     form = field.tail.form if field.tail is not None else "name"
     match form:
         case "argv":

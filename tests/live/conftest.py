@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,3 +44,13 @@ def collector(tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
         yield running
         running.stop().check()
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that other users can enter; pytest's own are for root alone."""
+    folder = Path("/var/tmp") / tmp_path_factory.mktemp("become").parent.name / str(os.getpid())
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder.parent)

@@ -4,56 +4,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.live.becoming import AS_USER, USER, become, installed
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
-from tests.live.tools import LIMIT_S
 from tests.live.views import caused_by
 
 UPDATE_CRED = 604
-USER = 54_322
-"""Nobody else on this machine has this id."""
-
-AS_USER = ("setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups")
 HOSTILE = b'su do\n\xff"'
-
-
-@pytest.fixture
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that other users can enter; pytest's own are for root alone."""
-    folder = Path("/var/tmp") / tmp_path_factory.mktemp("become").parent.name / str(os.getpid())
-    folder.mkdir(parents=True)
-    folder.parent.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder.parent)
-
-
-def installed(program: Path, path: Path, mode: int) -> Path:
-    """A copy of `program` that belongs to root, with these permissions."""
-    shutil.copy(program, path)
-    path.chmod(mode)
-    return path
 
 
 @pytest.fixture
 def helper(programs: Programs, place: Path) -> Path:
     """A set-user-ID program of root's."""
     return installed(programs("become"), place / "helper", 0o4755)
-
-
-def become(*command: bytes | str | Path) -> tuple[int, list[list[int]]]:
-    """Run; gives the process id, and its real and effective user id after each step."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        said = process.communicate(timeout=LIMIT_S)[0]
-        assert process.returncode == 0
-    return process.pid, [[int(number) for number in line.split()[1:]] for line in said.splitlines()]
 
 
 def told(collector: Collector, pid: int) -> list[Event]:

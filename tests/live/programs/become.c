@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * become NAME CALL...: takes the name NAME, then makes each CALL, such as "setuid:0" or "setresuid:-1,1000,0", in one
- * thread, and tells of each "real effective" afterwards. With "exec:PATH" it goes on as that program, "fork" as a child.
+ * become NAME STEP...: takes the name NAME, then takes each step, and tells after it "pid real effective" user id. A
+ * step is a call in this one thread, such as "setuid:0" or "setresuid:-1,1000,0"; "wait", for a line of input; "fork",
+ * after which the child goes on; "exec", after which the rest of the line is another program and its arguments.
  */
 
 #define _GNU_SOURCE
@@ -54,9 +55,13 @@ int main(int argc, char **argv)
 				waitpid(child, &status, 0);
 				return !WIFEXITED(status) || WEXITSTATUS(status);
 			}
-		} else if (!strcmp(argv[i], "exec") && ids) {
-			execl(ids, ids, (char *)NULL);
+		} else if (!strcmp(argv[i], "exec")) {
+			execv(argv[i + 1], argv + i + 1);
 			return 1;
+		} else if (!strcmp(argv[i], "wait")) {
+			printf("%d waits\n", getpid());
+			fflush(stdout);
+			status = getchar() != '\n';
 		} else {
 			status = call(argv[i], ids ? ids : "");
 		}

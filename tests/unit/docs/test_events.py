@@ -15,7 +15,7 @@ from pipeline.encode import Encoder
 from pipeline.encode.values import cut_marks
 from pipeline.enrich.host import Host
 from pipeline.gap import Gap
-from probes.event import HostEvent, Ip, ProcessEvent
+from probes.event import HostEvent, Ip, Opaque, ProcessEvent
 from probes.layout import struct_fields
 from probes.registry import all_events
 from probes.text import to_text
@@ -39,7 +39,7 @@ def full(kind: type[HostEvent], **given: Any) -> HostEvent:
         elif field.python_type is str:
             values[field.name] = "text"
         else:
-            values[field.name] = bytes(16) if isinstance(field.wire, Ip) else b"bytes\0"
+            values[field.name] = bytes(16) if isinstance(field.wire, Ip | Opaque) else b"bytes\0"
     return kind(**{**values, "flags": 0, **given})
 
 
