@@ -48,7 +48,7 @@ def refusal(file: Path, text: str | bytes) -> str:
 
 
 def test_an_empty_file_means_the_defaults(file: Path) -> None:
-    """An empty file, and one with an empty table, give what no file gives: every probe and a console sink."""
+    """An empty file, and one with an empty table, give what no file gives: the default probes and a console sink."""
     for text in ("", "[collector]\n[sinks]\n"):
         file.write_text(text)
         assert load(file) == Config()
