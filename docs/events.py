@@ -163,7 +163,9 @@ def _type(field: Field) -> str:
         case Opaque(size=size):
             return f"{size // 4} x u32"
     if field.tail is not None:
-        what = {"argv": "arguments", "open_file": "name of an open file"}.get(field.tail.form, "bytes")
+        what = {"argv": "arguments", "addresses": "addresses", "open_file": "name of an open file"}.get(
+            field.tail.form, "bytes"
+        )
         return f"{what}, {field.tail.limit:,}"
     if field.variable is not None:
         return "from the environment"

@@ -21,6 +21,7 @@ from pipeline.live import Live, all_counters, update_ledger
 from pipeline.metrics import serve
 from pipeline.recording import Recorder, open_recording
 from pipeline.stages import Pipeline, new_ledger
+from pipeline.watch import Watch
 from probes.errors import LoadError
 from probes.kernel.loader import Loaded, Loading
 from probes.kernel.ring import Span
@@ -41,6 +42,7 @@ async def collect(
     """
     ledger = new_ledger()
     host = Host.current()
+    watch = Watch()
     pipeline = Pipeline(
         config,
         ledger,
@@ -48,6 +50,7 @@ async def collect(
         host=host,
         boot_offset=boot_offset_ns,
         live=True,
+        watch=watch,
     )
     settle_garbage()
     _outlive_signals()
@@ -67,6 +70,7 @@ async def collect(
                     beside = nursery.start_soon
                     beside(live.keep_counters)
                     beside(live.keep_filters)
+                    beside(_keep_uprobes, watch, loaded, config)
                     beside(_keep_host, pipeline, host, config.enrich.host.refresh_s)
                     beside(_every, config.enrich.users.refresh_s, pipeline.users.refresh)
                     beside(_stop_when_unread, pipeline, stop)
@@ -98,6 +102,7 @@ async def record(config: Config, loading: Loading, path: Path, *, duration_s: fl
                     spans_in, spans_out = trio.open_memory_channel[Span](config.pipeline.queue_batches)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(live.read, spans_in)
+                        nursery.start_soon(_keep_uprobes, Watch(), loaded, config)
                         if duration_s is not None:
                             nursery.start_soon(_stop_after, stop, duration_s)
                         async for span in spans_out:
@@ -206,6 +211,11 @@ async def _stop_when_unread(pipeline: Pipeline, stop: trio.Event) -> None:
 async def _end_sinks(pipeline: Pipeline, stop: trio.Event, seconds: float) -> None:
     await stop.wait()
     pipeline.delivery.end_by(trio.current_time() + seconds)
+
+
+async def _keep_uprobes(watch: Watch, loaded: Loaded, config: Config) -> None:
+    settings = config.collector
+    await watch.run(loaded.uprobes, most=settings.uprobe_files, every_s=settings.uprobe_search_s)
 
 
 async def _every(seconds: float, work: Callable[[], object]) -> None:

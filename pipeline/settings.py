@@ -46,6 +46,8 @@ class Collector(Table, frozen=True, kw_only=True):
     poll_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
     span_bytes: Annotated[int, Meta(ge=4 * _KIB, le=64 * _MIB)] = 64 * _KIB
     unix_sockets: bool = False
+    uprobe_files: Annotated[int, Meta(ge=0, le=10_000)] = 128
+    uprobe_search_s: Annotated[float, Meta(ge=1.0, le=_DAY)] = 60.0
 
     def __post_init__(self) -> None:
         if self.ring_bytes & (self.ring_bytes - 1):

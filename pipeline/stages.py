@@ -51,8 +51,11 @@ class Pipeline:
         host: Host,
         boot_offset: Callable[[], int],
         live: bool,
+        watch: Enrichment | None = None,
     ) -> None:
+        """`watch`: sees the events once it is known which executables they are of."""
         self._config = config
+        self._watch = watch
         self.ledger = ledger
         self._boot_offset = boot_offset
         self.delivery = Delivery(open_sink, ledger, config.spool)
@@ -70,8 +73,10 @@ class Pipeline:
         )
 
     def enrichments(self) -> tuple[Enrichment, ...]:
-        # The tree first: it knows the path that the hash is taken by.
-        return (self.tree, self.users, *([self._hashes] if self._config.enrich.hashes.enabled else []))
+        # The tree first: it knows the path that the hash is taken by, which may wait.
+        watch = (self._watch,) if self._watch is not None else ()
+        hashes = (self._hashes,) if self._config.enrich.hashes.enabled else ()
+        return (self.tree, *watch, self.users, *hashes)
 
     def statistics(self) -> dict[str, Mapping[str, int]]:
         """Every part's figures, for the metrics."""
@@ -79,6 +84,7 @@ class Pipeline:
             "process_tree": self.tree.statistics(),
             "users": self.users.statistics(),
             "hashes": self._hashes.statistics(),
+            **({"watch": self._watch.statistics()} if self._watch is not None else {}),
             **self.delivery.statistics(),
         }
 

@@ -65,14 +65,15 @@ class Tail:
     """Bytes after the fixed part, at most `limit`; their length stands in the body as NAME_length.
 
     `form` says what they are: a "name"; a "unix" socket's sun_path; an "argv",
-    of which a NUL ends each argument; or an "open_file": a path, or
-    nothing of a socket or pipe, which NAME_mode and NAME_inode then tell; or a
-    "path" that the kernel walked for its first NAME_walked bytes, and that goes
-    on as the caller named it.
+    of which a NUL ends each argument; "addresses", each a u32 family and 16
+    bytes as of `Ip`; or an "open_file": a path, or nothing of a socket or
+    pipe, which NAME_mode and NAME_inode then tell; or a "path" that the kernel
+    walked for its first NAME_walked bytes, and that goes on as the caller named
+    it.
     """
 
     limit: int
-    form: Literal["name", "unix", "argv", "open_file", "path"] = "name"
+    form: Literal["name", "unix", "argv", "addresses", "open_file", "path"] = "name"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,26 @@ USER_REGISTERS = ("get_current_task_btf", "task_pt_regs")
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """The files that a user probe attaches to, wherever they are found: on the host and in every container."""
+
+    name: str
+    """For people."""
+
+    names: str
+    """A regular expression that the whole base name of a file matches which a process maps."""
+
+    places: tuple[str, ...] = ()
+    """Where such a file may lie in a root though no process maps it yet; ``*`` is any name, or part of one.
+
+    One that begins with ``../`` begins where a process's executable lies.
+    """
+
+    programs: str = ""
+    """A regular expression for the base names of executables that use such a file: run first, they are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hook:
     """A program and the place that calls it."""
 
@@ -31,10 +51,13 @@ class Hook:
 
     mechanism: Mechanism
     target: str
-    """A raw tracepoint's name, a tracepoint's category:name, a kernel function's name, or PATH:OFFSET in hex.
+    """A raw tracepoint's name, a tracepoint's category:name, a kernel function's name, or a function's in `files`.
 
-    Empty with a uprobe or uretprobe: the collector itself attaches the program, to files that it finds.
+    A file's function may have several spellings (``new|old``), of which the first that a file has is taken.
     """
+
+    files: Files | None = None
+    """With a uprobe or uretprobe: what it is attached to, by the collector itself, as such files are found."""
 
     arguments: int | None = None
     """The number of arguments that the raw tracepoint must have; on other kernels it has another shape."""
@@ -53,7 +76,8 @@ class Hook:
 
     @property
     def at(self) -> str:
-        return f"{self.mechanism}:{self.target}" if self.target else self.mechanism
+        target = f"{self.files.name}:{self.target}" if self.files is not None else self.target
+        return f"{self.mechanism}:{target}"
 
 
 @dataclass(frozen=True, slots=True)

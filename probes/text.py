@@ -96,6 +96,15 @@ def ids_text(raw: bytes) -> str:
     return "|".join(str(each) for (each,) in struct.iter_unpack("<I", raw))
 
 
+_ADDRESS = struct.Struct("<I16s")
+
+
+def addresses_text(raw: bytes) -> list[str]:
+    """The addresses of a tail of that form; a rest that is no whole one is left out."""
+    whole = raw[: len(raw) - len(raw) % _ADDRESS.size]
+    return [text for family, address in _ADDRESS.iter_unpack(whole) if (text := address_text(family, address))]
+
+
 def open_file_text(path: bytes, mode: int, inode: int) -> str:
     """`path`, or what readlink of /proc/PID/fd/N says of an open file without one; "" of a closed one."""
     if path.startswith(b"/"):

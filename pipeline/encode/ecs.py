@@ -22,7 +22,7 @@ from pipeline.encode.values import (
 from pipeline.enrich.host import Host
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import Field, event_fields
-from probes.text import to_text
+from probes.text import addresses_text, to_text
 
 ECS_VERSION = "9.0.0"
 
@@ -51,6 +51,12 @@ def _command_line(argv: bytes) -> bytes:
     return quote(text) if text else b""
 
 
+def _address_list(raw: bytes) -> bytes:
+    """JSON of what `addresses_text` gives: letters, digits, dots and colons."""
+    found = addresses_text(raw)
+    return b'["%s"]' % '","'.join(found).encode("ascii") if found else b""
+
+
 def _arguments(argv: bytes) -> list[bytes]:
     return argv.removesuffix(b"\0").split(b"\0") if argv else []
 
@@ -71,6 +77,7 @@ def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
         "known": quoted(_known, b""),
         "known_once": _known_once,
         "args": _args,
+        "address_list": _address_list,
         "arguments": _arguments,
         "command_line": _command_line,
         "timestamp": timestamp,
@@ -163,6 +170,8 @@ def _values(field: Field, name: str) -> list[tuple[str, Leaf]]:
             (f"{parent}.args_count", Leaf("%d", (f"len(arguments({value}))",))),
             (f"{parent}.command_line", _optional(f"command_line({value})")),
         ]
+    if field.tail is not None and field.tail.form == "addresses":
+        return [(name, _optional(f"address_list({value})"))]
     if field.boot_time:
         return [(name, _optional(f"(timestamp({value} + boot_offset) if {value} else b'')"))]
     if field.names.labels:

@@ -10,7 +10,17 @@ from typing import Any, TypeVar
 
 from probes.event import Chars, HostEvent, Ip, Opaque, ProcessEvent
 from probes.layout import Field, layout
-from probes.text import Remembered, address_text, cstring_text, ids_text, open_file_text, path_text, to_text, unix_text
+from probes.text import (
+    Remembered,
+    address_text,
+    addresses_text,
+    cstring_text,
+    ids_text,
+    open_file_text,
+    path_text,
+    to_text,
+    unix_text,
+)
 
 _ENCODE = JSONEncoder(separators=(",", ":")).encode
 
@@ -67,7 +77,12 @@ def namespace(absent: bytes) -> dict[str, Any]:
         text = path_text(raw, walked)
         return quote(text) if text else absent
 
+    def addresses(raw: bytes) -> bytes:
+        found = addresses_text(raw)
+        return quote(",".join(found)) if found else absent
+
     return {
+        "addresses": addresses,
         "ascii_json": encode_basestring_ascii,
         "quote": quote,
         "argv_json": argv_json,
@@ -119,6 +134,8 @@ def text_expression(field: Field) -> str:
     match form:
         case "argv":
             return f"argv_json({value})"
+        case "addresses":
+            return f"addresses({value})"
         case "unix":
             return f"unix_names[{value}]"
         case "open_file":

@@ -146,8 +146,8 @@ def _attach(loaded: _Loaded) -> list[int]:
     """The links of all hooks, or of none. Raises `LoadError`: half a probe would miss things in silence."""
     links: list[int] = []
     for hook in loaded.fitted.hooks:
-        if not hook.target:
-            continue
+        if hook.files is not None:
+            continue  # the collector attaches it: see probes.kernel.uprobes
         try:
             links.append(attach(loaded.programs[program_key(hook)], hook.mechanism, hook.target))
         except OSError as error:

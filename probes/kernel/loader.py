@@ -21,6 +21,8 @@ from probes.filters import MapSettings
 from probes.kernel import bpf, filters
 from probes.kernel.messages import MAPS, ProbeReport, Request, receive
 from probes.kernel.source import STREAMS, possible_cpus
+from probes.kernel.uprobes import Uprobes
+from probes.registry import all_probes
 
 _PACKAGES = Path(__file__).parents[2]
 
@@ -121,6 +123,22 @@ class Loaded:
         self._extra_maps = extra_maps
         self._links = links
         self._cpus = possible_cpus()
+        self.uprobes = Uprobes(self._for_files())
+        """What is attached to files, as they are found."""
+
+    def _for_files(self) -> list[tuple[str, str, int]]:
+        """Probe, program and descriptor of everything for which there are files to find."""
+        wanted = {
+            (report.name, hook.program)
+            for report in self.reports
+            if not report.error
+            for form in all_probes()[report.name].forms
+            if form.name == report.form
+            for hook in form.hooks
+            if hook.files is not None
+        }
+        keyed = ((probe, program, f"{probe}/{program}") for probe, program in sorted(wanted))
+        return [(probe, program, self.programs[key]) for probe, program, key in keyed if key in self.programs]
 
     @property
     def ring_fd(self) -> int:
@@ -158,6 +176,7 @@ class Loaded:
 
     def detach(self) -> None:
         """Stop the programs; what they sent is in the ring then, and stays."""
+        self.uprobes.close()
         while self._links:
             os.close(self._links.pop())
         bpf.await_programs()

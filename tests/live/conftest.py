@@ -31,6 +31,14 @@ class Programs:
             subprocess.run(["gcc", "-O1", "-static", *bare, "-o", program, source], check=True)
         return program
 
+    def dynamic(self, name: str, *compiler: str) -> Path:
+        """As above, linked with the C library that the compiler is for; by default `gcc`, and the host's."""
+        command = compiler or ("gcc",)
+        program = self._folder / "-".join([name, *command]).replace("/", "_")
+        if not program.exists():
+            subprocess.run([*command, "-O1", "-pthread", "-o", program, SOURCES / f"{name}.c"], check=True)
+        return program
+
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +39,8 @@ def full(kind: type[HostEvent], **given: Any) -> HostEvent:
             values[field.name] = 2  # AF_INET among others
         elif field.python_type is str:
             values[field.name] = "text"
+        elif field.tail is not None and field.tail.form == "addresses":
+            values[field.name] = struct.pack("<I16x", 2)
         else:
             values[field.name] = bytes(16) if isinstance(field.wire, Ip | Opaque) else b"bytes\0"
     return kind(**{**values, "flags": 0, **given})

@@ -6,13 +6,23 @@ from __future__ import annotations
 import json
 import socket
 import stat
+import struct
 import unicodedata
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probes.text import address_text, cstring_text, open_file_text, path_text, printable, to_bytes, to_text
+from probes.text import (
+    address_text,
+    addresses_text,
+    cstring_text,
+    open_file_text,
+    path_text,
+    printable,
+    to_bytes,
+    to_text,
+)
 
 PIECES = st.sampled_from(
     b"\xee\xbe \xee\xbe\x80 \xee\xbf\xbf \xee \xbe \x80 \xff \xed\xa0\x80 \xc0\x80 \xc3\xa4 "
@@ -129,3 +139,12 @@ def test_open_files(path: bytes, mode: int, text: str) -> None:
 def test_paths_that_the_caller_named_in_part(walked: bytes, named: bytes, text: str) -> None:
     """What the kernel walked stands as it is; of the name only what cannot matter goes, and ".." stays."""
     assert path_text(walked + named, len(walked)) == text
+
+
+def test_address_lists() -> None:
+    """Each whole address of a list is told, in order; a family that is none of ours and a cut end are left out."""
+    v4 = struct.pack("<I4s12x", 2, bytes([192, 0, 2, 1]))
+    v6 = struct.pack("<I16s", 10, bytes.fromhex("20010db8000000000000000000000007"))
+    other = struct.pack("<I16x", 99)
+    assert addresses_text(v6 + other + v4 + v4[:19]) == ["2001:db8::7", "192.0.2.1"]
+    assert addresses_text(b"") == []
