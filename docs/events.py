@@ -127,7 +127,7 @@ def told(event: type[HostEvent]) -> list[Field]:
 
 def own(event: type[HostEvent]) -> list[Field]:
     """The fields that `event` alone has."""
-    common = {field.name for field in event_fields(ProcessEvent)}
+    common = {field.name for field in event_fields(ProcessEvent)} - set(event.renamed)
     return [field for field in told(event) if field.name not in common]
 
 

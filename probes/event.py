@@ -222,6 +222,9 @@ class HostEvent(msgspec.Struct, gc=False):
 
     derived: ClassVar[tuple[Derived, ...]] = ()
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Other smith names of fields that all events have, where the usual one means something else in this kind."""
+
     flags: Annotated[int, Scalar("u32", "I"), Names("Bits behind the event's flag fields.")]
     cpu: Annotated[int, Scalar("u32", "I"), Names("CPU of the event.", None, "hookline.cpu", "long")]
     sequence: Annotated[

@@ -13,7 +13,7 @@ import hashlib
 import struct
 import typing
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from probes.event import (
@@ -135,7 +135,11 @@ def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
 def struct_fields(event: type[HostEvent]) -> tuple[Field, ...]:
     """The fields that an `event` has as attributes, in the order of its constructor."""
     hints = typing.get_type_hints(event, include_extras=True)
-    return tuple(_field(name, hints[name]) for name in event.__struct_fields__)
+    fields = [_field(name, hints[name]) for name in event.__struct_fields__]
+    renamed = event.renamed
+    return tuple(
+        replace(field, names=replace(field.names, smith=renamed.get(field.name, field.names.smith))) for field in fields
+    )
 
 
 def _field(name: str, annotation: object) -> Field:
