@@ -15,14 +15,15 @@ from probes.filters import Filters, MapSettings
 from probes.probe import Attach
 from sinks.console import ConsoleConfig
 from sinks.file import FileConfig
+from sinks.kafka import KafkaConfig
 from sinks.protocol import Schema
 from sinks.spool import SpoolConfig
 
 __all__ = ["AnySink", "Config", "ConfigError", "load", "map_settings", "with_overrides"]
 
-AnySink = FileConfig | ConsoleConfig
+AnySink = FileConfig | ConsoleConfig | KafkaConfig
 
-_SINKS: Mapping[str, type[AnySink]] = {"file": FileConfig, "console": ConsoleConfig}
+_SINKS: Mapping[str, type[AnySink]] = {"file": FileConfig, "console": ConsoleConfig, "kafka": KafkaConfig}
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 import sinks.console
 import sinks.file
+import sinks.kafka
 from sinks.protocol import Sink, SinkConfig
 
 
@@ -17,5 +18,7 @@ def open_sink(config: SinkConfig) -> AbstractAsyncContextManager[Sink]:
             return sinks.file.open_sink(config)
         case sinks.console.ConsoleConfig():
             return sinks.console.open_sink(config)
+        case sinks.kafka.KafkaConfig():
+            return sinks.kafka.open_sink(config)
         case _:
             raise TypeError(f"no sink takes a {type(config).__name__}")

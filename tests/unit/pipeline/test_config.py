@@ -23,10 +23,14 @@ from pipeline.tables import fill
 from probes.registry import all_probes
 from sinks.console import ConsoleConfig
 from sinks.file import FileConfig
+from sinks.kafka import KafkaConfig
+from sinks.protocol import SinkConfig
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
-FILE_SINK = SHIPPED.read_text(encoding="utf-8").replace("#:", "")
-"""The shipped file with its file sink in use."""
+EVERY_SINK = SHIPPED.read_text(encoding="utf-8").replace("#:", "")
+"""The shipped file with all its sinks in use."""
+
+SINKS: dict[str, type[SinkConfig]] = {"console": ConsoleConfig, "file": FileConfig, "kafka": KafkaConfig}
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "": 1}
 
@@ -125,10 +129,10 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
             "[sinks.events]\ntype = 'file'",
             "sinks.events.path is missing; it must be text that is not empty",
         ),
-        ("[sinks.events]\npath = 'x'", 'sinks.events.type is missing; it must be "file" or "console"'),
+        ("[sinks.events]\npath = 'x'", 'sinks.events.type is missing; it must be "file", "console" or "kafka"'),
         (
-            "[sinks.events]\ntype = 'kafka'",
-            'sinks.events.type must be "file" or "console", not "kafka"',
+            "[sinks.events]\ntype = 'syslog'",
+            'sinks.events.type must be "file", "console" or "kafka", not "syslog"',
         ),
         ("[sinks]\nevents = 3", "sinks.events must be a table, not 3"),
         ("[sinks.'a b']", 'sinks."a b" is not a name; use letters, digits, _ and -'),
@@ -311,25 +315,26 @@ def keys_of(table: dict[str, Any], at: str = "") -> set[str]:
 
 
 def test_shipped_file_holds_every_key_with_its_default(file: Path) -> None:
-    """config.toml, with its file sink in use, sets every key there is, and each to its default."""
-    shipped = tomllib.loads(FILE_SINK)
-    file.write_text(FILE_SINK)
+    """config.toml, with all its sinks in use, sets every key there is, and each to its default."""
+    shipped = tomllib.loads(EVERY_SINK)
+    file.write_text(EVERY_SINK)
     assert load(SHIPPED) == Config()
     assert dict(load(file).sinks) == {
         "console": ConsoleConfig(),
         "file": FileConfig(path="/var/log/hookline/events.ndjson"),
+        "kafka": KafkaConfig(),
     }
     expected = {key for key, _ in leaves(Config)}
-    for name, kind in (("console", ConsoleConfig), ("file", FileConfig)):
+    for name, kind in SINKS.items():
         expected |= {f"sinks.{name}.type", *(f"sinks.{name}.{key}" for key, _ in leaves(kind))}
     assert keys_of(shipped) == expected
 
 
 def test_shipped_file_explains_every_key() -> None:
     """In config.toml a comment stands above every key, and it gives the accepted range as it is checked."""
-    comments = dict(comments_of(FILE_SINK))
-    assert set(comments) == keys_of(tomllib.loads(FILE_SINK)) - {"sinks.console.type", "sinks.file.type"}
-    sinks = (leaves(ConsoleConfig, "sinks.console."), leaves(FileConfig, "sinks.file."))
+    comments = dict(comments_of(EVERY_SINK))
+    assert set(comments) == keys_of(tomllib.loads(EVERY_SINK)) - {f"sinks.{name}.type" for name in SINKS}
+    sinks = (leaves(kind, f"sinks.{name}.") for name, kind in SINKS.items())
     for key, field in chain(leaves(Config), *sinks):
         kind = inspect.type_info(field.type)
         if isinstance(kind, inspect.IntType | inspect.FloatType):

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""aiokafka's producer, as far as a sink needs it: coroutines of asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    InvalidTopicError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    RecordListTooLargeError,
+    RecordTooLargeError,
+    RequestTimedOutError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+
+from sinks.kafka.config import KafkaConfig
+from sinks.kafka.message import Message
+from sinks.protocol import SinkError, SinkUnavailable
+
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
+"""What no retry can mend, unless it was a neighbour in the same request that was too large."""
+
+BEHIND_A_HOLE = (OutOfOrderSequenceNumber,)
+"""What follows a refused request of an idempotent producer."""
+
+_BATCH_BYTES = 256 * 1024
+"""Of one partition, before compression."""
+
+
+class Credentials(NamedTuple):
+    """What a connection needs beside addresses."""
+
+    tls: ssl.SSLContext | None
+    password: str | None
+
+
+def credentials(config: KafkaConfig) -> Credentials:
+    """Read certificates and the password; blocks.
+
+    Raises:
+        SinkError: a file cannot be read, or is not what it should be.
+    """
+    try:
+        context = None
+        if config.security.endswith("ssl"):
+            context = ssl.create_default_context(cafile=config.ca_file or None)
+            if config.cert_file:
+                context.load_cert_chain(config.cert_file, config.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SinkError(f"ca_file, cert_file and key_file must be PEM files that can be read: {error}") from None
+    try:
+        password = Path(config.password_file).read_text(encoding="utf-8") if config.password_file else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SinkError(f"password_file: {config.password_file} cannot be read: {error}") from None
+    return Credentials(context, password.partition("\n")[0] if password is not None else None)
+
+
+def reason_of(error: BaseException) -> str:
+    """A few words for people."""
+    match error:
+        case UnknownTopicOrPartitionError():
+            return "the topic does not exist and the broker does not create it: create it"
+        case TopicAuthorizationFailedError() | ClusterAuthorizationFailedError():
+            return "the broker does not allow this user to write to the topic: grant it Write and Describe"
+        case InvalidTopicError():
+            return "the broker refuses the topic's name"
+        case AuthenticationFailedError() | SaslAuthenticationFailed():
+            return "the broker refuses user or password"
+        case SinkUnavailable():
+            return str(error)
+        case KafkaConnectionError() | KafkaTimeoutError() | RequestTimedOutError():
+            return f"no broker answers: {error}"
+        case _:
+            return f"{type(error).__name__}: {error}"
+
+
+async def start(config: KafkaConfig) -> AIOKafkaProducer:
+    """A producer that every in-sync replica must acknowledge, and that repeats nothing. Raises KafkaError, OSError."""
+    secrets = credentials(config)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=list(config.servers),
+        client_id="hookline",
+        acks="all",
+        enable_idempotence=True,
+        compression_type=None if config.compression == "none" else config.compression,
+        linger_ms=config.linger_ms,
+        max_batch_size=min(_BATCH_BYTES, config.max_request_bytes),
+        max_request_size=config.max_request_bytes,
+        request_timeout_ms=round(config.timeout_s * 1000),
+        security_protocol=config.security.upper(),
+        ssl_context=secrets.tls,
+        sasl_mechanism=config.sasl_mechanism,
+        sasl_plain_username=config.user or None,
+        sasl_plain_password=secrets.password,
+    )
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
+async def send(producer: AIOKafkaProducer, messages: Sequence[Message]) -> list[BaseException | None]:
+    """What became of each message, once all are settled: None is an acknowledgement."""
+    outcomes: list[asyncio.Future[object] | BaseException] = []
+    for topic, key, value, headers in messages:
+        try:
+            outcomes.append(await producer.send(topic, value, key=key, headers=headers))
+        except TOO_LARGE as error:
+            outcomes.append(error)
+        except (KafkaError, OSError) as error:
+            # The others would wait as long for the same answer.
+            outcomes += [error] * (len(messages) - len(outcomes))
+            break
+    await asyncio.wait([each for each in outcomes if isinstance(each, asyncio.Future)] or [_nothing()])
+    return [each.exception() if isinstance(each, asyncio.Future) else each for each in outcomes]
+
+
+def _nothing() -> asyncio.Future[object]:
+    done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
