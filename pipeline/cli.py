@@ -121,14 +121,22 @@ def run(
 
 
 @app.command()
-def doctor(attach: AttachOption = None, as_json: JsonOption = False, verbose: VerboseOption = False) -> int:
+def doctor(
+    config: ConfigOption = None,
+    attach: AttachOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> int:
     """Tell what of Hookline this host can run, and how to mend the rest.
 
     Attaches every probe for a moment. Exit code 0 if at least one runs.
     """
+    from pipeline.config import load
     from pipeline.doctor import examine, show
+    from pipeline.settings import Collector
 
-    return show(examine(attach=attach or "best"), as_json=as_json, verbose=verbose)
+    collector = load(config).collector if config else Collector()
+    return show(examine(attach=attach or collector.attach, cache=collector.cache), as_json=as_json, verbose=verbose)
 
 
 @app.command()
@@ -140,6 +148,14 @@ def probes(
     from pipeline.listing import show_probes
 
     show_probes(as_json=as_json, verbose=verbose)
+
+
+@app.command(name="compile")
+def compile_probes(config: ConfigOption = None, probe: ProbeOption = None, attach: AttachOption = None) -> int:
+    """Compile probes for this kernel into the cache, so that the next start needs no compiler. Needs root."""
+    from pipeline.start import Options, fill_cache
+
+    return fill_cache(Options(config, tuple(probe or ()), attach=attach))
 
 
 @app.command()

@@ -17,8 +17,8 @@ from pipeline.terminal import emit, table
 from probes.errors import LoadError, PreflightError
 from probes.filters import Filters, MapSettings
 from probes.kernel.features import Host, preflight
-from probes.kernel.loader import Loading
-from probes.kernel.messages import FormReport, HookReport, ProbeReport, Request
+from probes.kernel.loader import Loading, request
+from probes.kernel.messages import FormReport, HookReport, ProbeReport
 from probes.probe import Attach, Probe
 from probes.registry import all_probes
 
@@ -83,12 +83,12 @@ class Findings(msgspec.Struct, frozen=True):
     probes: list[Verdict]
 
 
-def examine(host: Host | None = None, attach: Attach = "best") -> Findings:
+def examine(host: Host | None = None, attach: Attach = "best", cache: str = "") -> Findings:
     """Check `host`, or else this one; where all is well, load and attach every probe, and let go of them."""
     host = host or Host.current()
     checks = check(host)
     if all(each.ok for each in checks):
-        verdicts = _try_probes(attach)
+        verdicts = _try_probes(attach, cache)
     else:
         verdicts = [_verdict(probe, ProbeReport(probe.name, error=_NOT_TRIED)) for probe in all_probes().values()]
     return Findings(any(verdict.runs for verdict in verdicts), host.release, checks, verdicts)
@@ -134,12 +134,13 @@ def _sound_host(folder: Path) -> Host:
     )
 
 
-def _try_probes(attach: Attach) -> list[Verdict]:
+def _try_probes(attach: Attach, cache: str) -> list[Verdict]:
     probes = all_probes()
     settings = MapSettings(Filters(), own_tgid=os.getpid(), wakeup_bytes=_RING_BYTES)
     try:
-        with Loading(Request(tuple(probes), _RING_BYTES, settings, attach)).wait() as loaded:
-            reports = {report.name: report for report in loaded.reports}
+        wanted = request(probes, ring_bytes=_RING_BYTES, settings=settings, attach=attach, cache=cache, retry=True)
+        with Loading(wanted).wait() as loaded:
+            reports = loaded.reports
     except LoadError as error:
         reports = {name: ProbeReport(name, error=str(error), log=error.log) for name in probes}
     return [_verdict(probe, reports[name]) for name, probe in probes.items()]

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,7 +23,6 @@ from pipeline.metrics import serve
 from pipeline.recording import Recorder, open_recording
 from pipeline.stages import Pipeline, new_ledger
 from pipeline.watch import Watch
-from probes.errors import LoadError
 from probes.kernel.loader import Loaded, Loading
 from probes.kernel.ring import Span
 from sinks.protocol import SinkError
@@ -61,24 +61,21 @@ async def collect(
             around.start_soon(_obey, signals, stop, hangups)
             with (
                 serve(config.metrics.listen, ledger, pipeline.statistics),
-                await trio.to_thread.run_sync(loading.wait) as loaded,
+                await trio.to_thread.run_sync(loading.first) as loaded,
             ):
-                _report(loaded)
                 live = Live(config, loaded, ledger, stop)
                 await trio.to_thread.run_sync(pipeline.tree.seed)
                 async with trio.open_nursery() as nursery:
                     beside = nursery.start_soon
                     beside(live.keep_counters)
                     beside(live.keep_filters)
-                    beside(_keep_uprobes, watch, loaded, config)
                     beside(_keep_host, pipeline, host, config.enrich.host.refresh_s)
                     beside(_every, config.enrich.users.refresh_s, pipeline.users.refresh)
                     beside(_stop_when_unread, pipeline, stop)
                     beside(_end_sinks, pipeline, stop, config.pipeline.shutdown_s)
                     if reload is not None:
                         beside(_reload_on, reloads, live, pipeline, reload)
-                    if duration_s is not None:
-                        beside(_stop_after, stop, duration_s)
+                    beside(_load_rest, loading, loaded, live, watch, stop, duration_s)
                     await pipeline.run(live.read, live.final_counters)
                     nursery.cancel_scope.cancel()
             around.cancel_scope.cancel()
@@ -94,17 +91,14 @@ async def record(config: Config, loading: Loading, path: Path, *, duration_s: fl
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as around:
             around.start_soon(_obey, signals, stop, None)
-            with await trio.to_thread.run_sync(loading.wait) as loaded:
-                _report(loaded)
+            with await trio.to_thread.run_sync(loading.first) as loaded:
                 live = Live(config, loaded, ledger, stop)
                 identity = run_id(host.boot_id, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
                 with Recorder(path, run_id=identity, boot_offset_ns=boot_offset_ns(), host=host) as recorder:
                     spans_in, spans_out = trio.open_memory_channel[Span](config.pipeline.queue_batches)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(live.read, spans_in)
-                        nursery.start_soon(_keep_uprobes, Watch(), loaded, config)
-                        if duration_s is not None:
-                            nursery.start_soon(_stop_after, stop, duration_s)
+                        nursery.start_soon(_load_rest, loading, loaded, live, Watch(), stop, duration_s)
                         async for span in spans_out:
                             recorder.write(span)
                         nursery.cancel_scope.cancel()
@@ -159,18 +153,39 @@ def settle_garbage() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+async def _load_rest(
+    loading: Loading, loaded: Loaded, live: Live, watch: Watch, stop: trio.Event, duration_s: float | None
+) -> None:
+    """Collecting has begun with the first probes; the duration counts from the last."""
+    if not loading.is_done:
+        log.info("the first probes are attached", probes=_running(loaded))
+    # An abandoned thread ends with the child, which closing `loaded` ends.
+    await trio.to_thread.run_sync(loading.rest, loaded, abandon_on_cancel=True)
+    if stop.is_set():
+        return
+    await live.set_filters(live.config)  # the loader, which they leave out, is gone
+    _report(loaded)
+    settings = live.config.collector
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            partial(watch.run, loaded.uprobes, most=settings.uprobe_files, every_s=settings.uprobe_search_s)
+        )
+        if duration_s is not None:
+            nursery.start_soon(_stop_after, stop, duration_s)
+
+
+def _running(loaded: Loaded) -> list[str]:
+    return [report.name for report in tuple(loaded.reports.values()) if not report.error]
+
+
 def _report(loaded: Loaded) -> None:
-    running = [probe.name for probe in loaded.reports if not probe.error]
-    if not running:
-        reasons = "; ".join(f"{probe.name}: {probe.error}" for probe in loaded.reports)
-        raise LoadError(f"no probe can run here ({reasons}): see `hookline doctor`")
-    for probe in loaded.reports:
-        if probe.error:
-            log.warning("a probe does not run", probe=probe.name, reason=probe.error)
-        for hook in probe.hooks:
+    for report in loaded.reports.values():
+        if report.error:
+            log.warning("a probe does not run", probe=report.name, reason=report.error)
+        for hook in report.hooks:
             if hook.missing:
-                log.warning("a hook is missing", probe=probe.name, misses=hook.sees, reason=hook.missing)
-    log.info("collecting", probes=running)
+                log.warning("a hook is missing", probe=report.name, misses=hook.sees, reason=hook.missing)
+    log.info("collecting", probes=_running(loaded))
 
 
 async def _obey(signals: AsyncIterator[int], stop: trio.Event, hangups: trio.MemorySendChannel[None] | None) -> None:
@@ -211,11 +226,6 @@ async def _stop_when_unread(pipeline: Pipeline, stop: trio.Event) -> None:
 async def _end_sinks(pipeline: Pipeline, stop: trio.Event, seconds: float) -> None:
     await stop.wait()
     pipeline.delivery.end_by(trio.current_time() + seconds)
-
-
-async def _keep_uprobes(watch: Watch, loaded: Loaded, config: Config) -> None:
-    settings = config.collector
-    await watch.run(loaded.uprobes, most=settings.uprobe_files, every_s=settings.uprobe_search_s)
 
 
 async def _every(seconds: float, work: Callable[[], object]) -> None:

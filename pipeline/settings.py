@@ -22,6 +22,7 @@ _MAP_ENTRIES = 1024
 _DAY = 86_400.0
 
 FilePath = Annotated[str, Meta(description="paths")]
+FolderPath = Annotated[str, Meta(description="paths")]
 UserId = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF, description="user ids from 0 to 4_294_967_295")]
 Seconds = Annotated[float, Meta(ge=0.1, le=_DAY)]
 
@@ -40,6 +41,7 @@ class Collector(Table, frozen=True, kw_only=True):
     """Names; in an instance never "default" or "all", but the names for which they stand."""
 
     attach: Attach = "best"
+    cache: FolderPath = "/var/cache/hookline/probes"
 
     ring_bytes: Annotated[int, Meta(ge=64 * _KIB, le=1 << 30)] = 8 * _MIB
     wakeup_bytes: Annotated[int, Meta(ge=_KIB, le=1 << 30)] = 256 * _KIB
@@ -52,6 +54,8 @@ class Collector(Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.ring_bytes & (self.ring_bytes - 1):
             raise ValueError(f"ring_bytes must be a power of two, not {self.ring_bytes}")
+        if self.cache and (not self.cache.startswith("/") or "\0" in self.cache):
+            raise ValueError(f"cache must be an absolute path, or empty for none, not {shown(self.cache)}")
         try:
             msgspec.structs.force_setattr(self, "probes", probe_names(self.probes))
         except ValueError as error:

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.config import Config, ConfigError, load, map_settings, with_overrides
-from pipeline.failure import FAILED, complain, tell
+from pipeline.failure import FAILED, UNUSABLE, complain, tell
 from probes.errors import LoadError
 from probes.kernel.features import preflight
-from probes.kernel.loader import Loading
-from probes.kernel.messages import Request
+from probes.kernel.loader import Loading, request
 from probes.probe import Attach
 from sinks.protocol import Schema
 
@@ -110,17 +109,34 @@ def replay(options: Options, path: Path, *, ledger: Path | None) -> int:
     return _account(trio.run(replay, config, path), ledger)
 
 
+def fill_cache(options: Options) -> int:
+    """Compile what `run` would load and the cache lacks; gives the exit code: 0 if something can run."""
+    config = options.configuration()
+    if not config.collector.cache:
+        raise ConfigError("collector.cache is empty: name a folder to compile into")
+    with _loading(config, compile_only=True) as loading:
+        loaded = loading.wait()
+    reports = loaded.reports.values()
+    tell(f"{report.name} cannot run here: {report.error}" for report in reports if report.error)
+    good = [report for report in reports if not report.error]
+    tell([f"{len(good)} probes are in {config.collector.cache}, {sum(each.compiled for each in good)} of them new"])
+    return 0 if good else UNUSABLE
+
+
 @contextlib.contextmanager
-def _loading(config: Config) -> Iterator[Loading]:
+def _loading(config: Config, *, compile_only: bool = False) -> Iterator[Loading]:
     """A loader child at work, which does not outlive the context."""
     preflight()
-    request = Request(
-        probes=config.collector.probes,
-        ring_bytes=config.collector.ring_bytes,
+    collector = config.collector
+    wanted = request(
+        collector.probes,
+        ring_bytes=collector.ring_bytes,
         settings=map_settings(config, os.getpid()),
-        attach=config.collector.attach,
+        attach=collector.attach,
+        cache=collector.cache,
+        compile_only=compile_only,
     )
-    with contextlib.closing(Loading(request)) as loading:
+    with contextlib.closing(Loading(wanted)) as loading:
         try:
             yield loading
         except* LoadError as group:

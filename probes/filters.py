@@ -37,3 +37,6 @@ class MapSettings(msgspec.Struct, frozen=True):
 
     unix_sockets: bool = False
     """Whether AF_UNIX connections are told."""
+
+    loader_tgid: int = 0
+    """The process that loads the probes, as long as it does; 0: none."""

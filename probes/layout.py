@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -237,25 +237,26 @@ struct hl_ids {
 };"""
 
 
-def c_header(events: Iterable[type[ProcessEvent]]) -> str:
+def c_header(events: Iterable[type[ProcessEvent]], kinds: Sequence[str] = ()) -> str:
     """The C declarations of all `events`: kinds, slots, structs, cut bits, sizes.
 
-    A kind's slot is its index in the counters map; slots follow the order of
-    the kinds' numbers.
+    A kind's slot is its index in the counters map: its name's place among
+    `kinds`, or else in the order of the events' numbers.
     """
     layouts = sorted((layout(event) for event in events), key=lambda each: each.event.data_type)
+    slots = kinds or [each.event.event_name for each in layouts]
     parts = [
         "/* Made from the event declarations; do not edit. */",
         _STRUCTS,
         _c_struct("hl_header", layout(ProcessEvent).header, ["\tu32 length;", "\tu32 kind;"], 0),
-        f"#define HL_SLOTS {max(len(layouts), 1)}",
+        f"#define HL_SLOTS {max(len(slots), 1)}",
     ]
-    for slot, each in enumerate(layouts):
+    for each in layouts:
         name = each.event.event_name
         upper = name.upper()
         parts += [
             f"#define HL_KIND_{upper} {each.event.data_type}",
-            f"#define HL_SLOT_{upper} {slot}",
+            f"#define HL_SLOT_{upper} {slots.index(name)}",
             f"#define HL_SIZE_{upper} {each.size}",
             _c_struct(f"hl_{name}", each.body, [], each.header_size),
         ]

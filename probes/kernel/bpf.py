@@ -8,6 +8,9 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 _NR_BPF, _NR_MEMBARRIER = 321, 324
 """x86-64."""
@@ -18,8 +21,8 @@ _MEMBARRIER_GLOBAL = 1
 _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY = 1, 2, 3, 4
 """BPF_MAP_LOOKUP_ELEM and its neighbours in linux/bpf.h."""
 
-PROG_ARRAY = 3
-"""BPF_MAP_TYPE_PROG_ARRAY."""
+RINGBUF = 27
+"""BPF_MAP_TYPE_RINGBUF."""
 
 _MAP_CREATE = 0
 """BPF_MAP_CREATE."""
@@ -27,8 +30,14 @@ _MAP_CREATE = 0
 _INFO_BY_FD = 15
 """BPF_OBJ_GET_INFO_BY_FD."""
 
-_PROG_INFO_SIZE, _RECURSION_MISSES_AT = 224, 208
-"""Of struct bpf_prog_info up to recursion_misses, bytes; an older kernel fills what it knows."""
+_PROG_INFO_SIZE, _RUN_TIME_AT = 224, 192
+"""Of struct bpf_prog_info, bytes: up to recursion_misses and what follows; an older kernel fills what it knows."""
+
+_ENABLE_STATS, _STATS_RUN_TIME = 32, 0
+"""BPF_ENABLE_STATS, BPF_STATS_RUN_TIME; the kernel stops as the last such descriptor is closed."""
+
+_MAP_INFO_SIZE = 80
+"""Of struct bpf_map_info as of Linux 5.10, bytes."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,12 +65,53 @@ def create_map(kind: int, key_size: int, value_size: int, entries: int, flags: i
     return command(_MAP_CREATE, struct.pack("<7I16s", kind, key_size, value_size, entries, flags, 0, 0, label))
 
 
-def recursion_misses(program_fd: int) -> int:
-    """Times that a program was skipped because it was running already; 0 before Linux 5.12. Raises OSError."""
+def possible_cpus() -> int:
+    """CPUs that this kernel may ever run on; per-CPU maps hold as many values."""
+    text = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii")
+    return int(text.strip().replace("-", ",").split(",")[-1]) + 1
+
+
+def map_info(fd: int) -> tuple[int, int, int, int, int]:
+    """BPF_MAP_TYPE_*, key and value size in bytes, entries, flags. Raises OSError."""
+    info = ctypes.create_string_buffer(_MAP_INFO_SIZE)
+    command(_INFO_BY_FD, struct.pack("<IIQ", fd, len(info), ctypes.addressof(info)))
+    kind, _id, key_size, value_size, entries, flags = struct.unpack_from("<6I", info)
+    return kind, key_size, value_size, entries, flags
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStatistics:
+    """What the kernel counted of a program."""
+
+    run_time_ns: int
+    """Time in it and in the programs that it called, while statistics were on."""
+
+    run_count: int
+    """Runs while statistics were on; of a program that others call, none."""
+
+    skipped: int
+    """Times that it was not run because it was running on that CPU already; 0 before Linux 5.12."""
+
+
+def program_statistics(program_fd: int) -> ProgramStatistics:
+    """The kernel's counts of a program. Raises OSError."""
     info = ctypes.create_string_buffer(_PROG_INFO_SIZE)
     command(_INFO_BY_FD, struct.pack("<IIQ", program_fd, len(info), ctypes.addressof(info)))
-    (misses,) = struct.unpack_from("<Q", info, _RECURSION_MISSES_AT)
-    return int(misses)
+    return ProgramStatistics(*struct.unpack_from("<3Q", info, _RUN_TIME_AT))
+
+
+@contextmanager
+def run_statistics() -> Iterator[None]:
+    """The kernel counts time and runs of all programs while this context lasts, and as long as anybody else asks.
+
+    Raises:
+        OSError: EPERM without CAP_SYS_ADMIN.
+    """
+    fd = command(_ENABLE_STATS, struct.pack("<I", _STATS_RUN_TIME))
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def await_programs() -> None:

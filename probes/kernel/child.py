@@ -1,223 +1,148 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The loader child: ``python -m probes.kernel.child SOCKET``.
 
-bcc and LLVM take over 120 MB and stay in this process. It reads one request
-from the socket, compiles, verifies and attaches, answers, hands over the
-descriptors that keep everything attached, and ends.
+It reads one request from the socket, loads and attaches the probes one after the other, and hands each over as soon as
+it is attached: its report, and the descriptors that keep it there. What is in the cache needs no more than bpf(2). For
+the rest the compiler is imported, which takes over 120 MB and stays in this process and its workers.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
 import socket
-import struct
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import msgspec
 
-from probes.errors import FeatureMissing, LoadError, ProbeError
-from probes.kernel import bpf, filters
-from probes.kernel.attach import attach
-from probes.kernel.btf import Btf
-from probes.kernel.features import Features, Host
-from probes.kernel.fit import Fitted, fit
-from probes.kernel.headers import write_tree
-from probes.kernel.messages import MAPS, Answer, FormReport, HookReport, ProbeReport, Request, send
-from probes.kernel.program import TRACING, load, program_key, with_maps
-from probes.kernel.source import TAIL_MAPS, TAIL_SLOTS, compose, structs, tail_slots
-from probes.probe import Hook, TailProgram
-from probes.registry import all_probes
+from probes.errors import LoadError, ProbeError
+from probes.kernel.cache import Cache, Keys
+from probes.kernel.load import Loaded, Loader
+from probes.kernel.messages import Part, ProbeReport, Request, send
+from probes.kernel.object import Object, boot_id
+from probes.kernel.workers import Workers
 
-_FLAGS = ("-Wno-everything", "-g0", "-Xclang", "-disable-llvm-passes")
-"""bcc optimises what clang gives it: doing so once, without debug information, takes a third less time."""
+if TYPE_CHECKING:
+    from probes.kernel.compile import Compiler
 
 
-@contextlib.contextmanager
-def _captured() -> Iterator[Callable[[], str]]:
-    """Catch what clang and the verifier print on descriptor 2."""
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
+class _Session:
+    def __init__(self, channel: socket.socket, request: Request) -> None:
+        self._channel = channel
+        self._request = request
+        self._cache = Cache(request.cache)
+        self._keys = Keys(request)
+        self._loader = Loader(request)
+        self._waiting_first = set(request.first) & set(request.probes)
+        self._refused: dict[str, dict[str, str]] = {}
+        self._logs: dict[str, str] = {}
 
-        def read() -> str:
-            log.seek(0)
-            return log.read().decode("utf-8", "replace")
+    def run(self) -> None:
+        """Everything of the request."""
+        known = {name: self._cached(name) for name in self._request.probes}
+        cold = [name for name, compiled in known.items() if compiled is None]
+        for name, compiled in known.items():
+            if compiled is not None and not self._deliver(compiled, fresh=False):
+                self._cache.remove(name, self._keys.key(name))
+                cold.append(name)
+        if cold:
+            self._compile([name for name in self._request.probes if name in cold])
+        send(self._channel, Part(done="all"), [])
 
-        try:
-            yield read
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
+    @cached_property
+    def _compiler(self) -> Compiler:
+        from probes.kernel.compile import Compiler
 
+        return Compiler(self._request)
 
-def _fit_all(request: Request, features: Features, btf: Btf) -> tuple[list[Fitted], list[ProbeReport]]:
-    fitted: list[Fitted] = []
-    refused: list[ProbeReport] = []
-    for name in request.probes:
-        try:
-            fitted.append(fit(all_probes()[name], features, btf, request.attach))
-        except FeatureMissing as error:
-            refused.append(ProbeReport(name, error=str(error)))
-    return fitted, refused
+    def _cached(self, name: str) -> Object | None:
+        """What is in the cache, if it is right in this boot too; then it is so until the next."""
+        key = self._keys.key(name)
+        compiled = self._cache.read(name, key)
+        if compiled is None or not compiled.boot or (compiled.boot == boot_id() and not self._request.retry):
+            return compiled
+        if not self._compiler.is_best(compiled):
+            return None
+        compiled = msgspec.structs.replace(compiled, boot=boot_id())
+        self._cache.write(name, key, compiled)
+        return compiled
 
+    def _compile(self, names: list[str]) -> None:
+        import bcc  # noqa: F401 - once, for all workers
 
-class _Module:
-    """All probes' programs in one bcc module; what is open stays open."""
+        with tempfile.TemporaryDirectory(prefix="hookline-") as folder:
+            self._compiler.scratch = Path(folder)
+            with closing(Workers(self._compiler.compile, self._channel)) as workers:
+                for name in names:
+                    workers.add(name, {})
+                while compiled := workers.next():
+                    if not self._deliver(compiled, fresh=True):
+                        # The next form of it, if there is one.
+                        workers.add(compiled.probe, self._refused[compiled.probe])
 
-    def __init__(self, text: str, tree: Path) -> None:
-        os.environ["BCC_KERNEL_SOURCE"] = str(tree)
-        os.chdir(tree)  # clang looks there too, and the user's folder may hold anything
-        import bcc
-
-        with _captured() as log:
-            try:
-                self.bpf = bcc.BPF(text=text, cflags=list(_FLAGS))
-            except Exception as error:
-                raise LoadError(f"the probes do not compile: {error}", log()) from error
-
-    def map_fd(self, name: str) -> int:
-        return int(self.bpf[name].map_fd)
-
-    def code(self, program: str) -> bytes:
-        """The instructions of a function. Raises `LoadError`."""
-        try:
-            return bytes(self.bpf.dump_func(program))
-        except Exception as error:
-            raise LoadError(f"{program} is not in the compiled text: {error}") from error
-
-
-class _Loaded(NamedTuple):
-    fitted: Fitted
-    programs: dict[str, int]
-    """Descriptors by name; of tracing programs, by name and function."""
-
-    extra_maps: list[int]
-
-
-def _load_probe(module: _Module, fitted: Fitted, slots: dict[TailProgram, int], btf: Btf) -> _Loaded:
-    """Verify everything of one probe and fill its tail slots. Raises `LoadError`."""
-    programs: dict[str, int] = {}
-    for tail in fitted.tails:
-        if tail.mechanism in TRACING:
-            continue
-        fd = load(tail.mechanism, tail.program, module.code(tail.program))
-        bpf.update(module.map_fd(TAIL_MAPS[tail.mechanism]), struct.pack("<I", slots[tail]), struct.pack("<I", fd))
-        programs[tail.program] = fd
-    extra_maps: list[int] = []
-    for hook in fitted.hooks:
-        if hook.mechanism in TRACING:
-            extra_maps += _load_tracing(module, fitted, hook, slots, btf, programs)
-        elif hook.program not in programs:
-            programs[hook.program] = load(hook.mechanism, hook.program, module.code(hook.program))
-    return _Loaded(fitted, programs, extra_maps)
-
-
-def _load_tracing(
-    module: _Module,
-    fitted: Fitted,
-    hook: Hook,
-    slots: dict[TailProgram, int],
-    btf: Btf,
-    programs: dict[str, int],
-) -> list[int]:
-    """A tracing program belongs to one function, and so do its tail programs: they get a map of their own."""
-    function = btf.function(hook.target) or 0
-    tails = [tail for tail in fitted.tails if tail.mechanism == hook.mechanism]
-    name = TAIL_MAPS[hook.mechanism]
-    maps: dict[int, int] = {}
-    if tails:
-        maps[module.map_fd(name)] = bpf.create_map(bpf.PROG_ARRAY, 4, 4, TAIL_SLOTS, name=name)
-    for tail in tails:
-        fd = load(tail.mechanism, tail.program, with_maps(module.code(tail.program), maps), function)
-        for own in maps.values():
-            bpf.update(own, struct.pack("<I", slots[tail]), struct.pack("<I", fd))
-        programs[f"{tail.program} {hook.target}"] = fd
-    code = with_maps(module.code(hook.program), maps)
-    programs[program_key(hook)] = load(hook.mechanism, hook.program, code, function)
-    return list(maps.values())
-
-
-def _attach(loaded: _Loaded) -> list[int]:
-    """The links of all hooks, or of none. Raises `LoadError`: half a probe would miss things in silence."""
-    links: list[int] = []
-    for hook in loaded.fitted.hooks:
-        if hook.files is not None:
-            continue  # the collector attaches it: see probes.kernel.uprobes
-        try:
-            links.append(attach(loaded.programs[program_key(hook)], hook.mechanism, hook.target))
-        except OSError as error:
-            for link in links:
-                os.close(link)
-            raise LoadError(f"cannot attach to {hook.at}: {error.strerror}") from error
-    return links
-
-
-def _load(request: Request, tree: Path) -> tuple[Answer, list[int]]:
-    btf = Btf.read()
-    fitted, reports = _fit_all(request, Features.probe(Host.current(), btf), btf)
-    if not fitted:
-        return Answer(tuple(reports)), []
-    text = compose(fitted, btf, ring_pages=request.ring_bytes // os.sysconf("SC_PAGESIZE"))
-    write_tree(tree, btf, structs(fitted), {})
-    module = _Module(text, tree)
-    maps = {name: module.map_fd(name) for name in MAPS}
-    filters.apply(
-        request.settings,
-        settings_fd=maps["hl_settings"],
-        exe_fd=maps["hl_excluded_exe"],
-        uid_fd=maps["hl_excluded_uid"],
-    )
-    slots = tail_slots(fitted)
-    loaded: list[_Loaded] = []
-    for each in fitted:
-        try:
-            loaded.append(_load_probe(module, each, slots, btf))
-        except LoadError as error:
-            reports.append(ProbeReport(each.probe.name, error=str(error), log=error.log))
-    links: list[int] = []
-    for one in loaded:
-        try:
-            links += _attach(one)
-        except LoadError as error:
-            reports.append(ProbeReport(one.fitted.probe.name, error=str(error), log=error.log))
+    def _deliver(self, compiled: Object, *, fresh: bool) -> bool:
+        """Load it and tell; False where it must be compiled (again) first."""
+        if compiled.error or self._request.compile_only:
+            log = compiled.log or self._logs.get(compiled.probe, "")
+            self._tell(ProbeReport(compiled.probe, compiled.form, error=compiled.error, log=log, compiled=fresh))
         else:
-            reports.append(_report(one.fitted))
-    programs = [(f"{one.fitted.probe.name}/{name}", fd) for one in loaded for name, fd in one.programs.items()]
-    extra_maps = [fd for one in loaded for fd in one.extra_maps]
-    fds = [*maps.values(), *(fd for _name, fd in programs), *extra_maps, *links]
-    return Answer(tuple(reports), tuple(name for name, _fd in programs), len(extra_maps), len(links)), fds
+            try:
+                loaded, report = self._loader.load(compiled)
+            except LoadError as error:
+                self._refused.setdefault(compiled.probe, {})[compiled.form] = str(error)
+                self._logs[compiled.probe] = error.log
+                return False
+            self._tell(msgspec.structs.replace(report, compiled=fresh), loaded)
+        if fresh:
+            self._cache.write(compiled.probe, self._keys.key(compiled.probe), compiled)
+        return True
+
+    def _tell(self, report: ProbeReport, loaded: Loaded | None = None) -> None:
+        before = bool(self._waiting_first)
+        self._waiting_first.discard(report.name)
+        done: Literal["", "first"] = "first" if before and not self._waiting_first else ""
+        if loaded is None:
+            send(self._channel, Part(report, done=done), [])
+            return
+        fds = [*loaded.maps.values(), *loaded.programs.values(), *loaded.links]
+        part = Part(report, tuple(loaded.maps), tuple(loaded.programs), len(loaded.links), done)
+        send(self._channel, part, fds)
+        for fd in _to_close(loaded):
+            os.close(fd)
 
 
-def _report(fitted: Fitted) -> ProbeReport:
-    missing = [HookReport(hook.at, hook.sees, missing=reason) for hook, reason in fitted.missing]
-    return ProbeReport(
-        fitted.probe.name,
-        fitted.form.name,
-        (*missing, *(HookReport(hook.at, hook.sees) for hook in fitted.hooks)),
-        tuple(FormReport(form.name, reason) for form, reason in fitted.passed_over),
-    )
+def _to_close(loaded: Loaded) -> Iterator[int]:
+    """What the collector alone must hold, so that it can let go of it."""
+    yield from loaded.links
+    yield from loaded.programs.values()
+    yield from (fd for name, fd in loaded.maps.items() if "/" in name)
+
+
+def _end(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit
 
 
 def main() -> None:
     """Answer one request on the socket whose descriptor is the first argument."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    fds: list[int] = []
+    signal.signal(signal.SIGTERM, _end)
     try:
         request = msgspec.json.decode(channel.makefile("rb").readline(), type=Request)
-        with tempfile.TemporaryDirectory(prefix="hookline-") as tree:
-            answer, fds = _load(request, Path(tree))
+        settings = msgspec.structs.replace(request.settings, loader_tgid=os.getpid())
+        _Session(channel, msgspec.structs.replace(request, settings=settings)).run()
     except ProbeError as error:
-        answer = Answer((), error=str(error), log=getattr(error, "log", ""))
+        send(channel, Part(error=str(error), log=getattr(error, "log", "")), [])
+    except ConnectionError:
+        pass  # nobody is there to be told
     except OSError as error:
-        answer = Answer((), error=f"the loader failed: {error}")
-    send(channel, answer, fds)
+        send(channel, Part(error=f"the loader failed: {error}"), [])
     channel.close()
-    # bcc's exit handlers would disable the perf events that the collector now holds.
     os._exit(0)
 
 

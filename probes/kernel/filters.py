@@ -11,7 +11,7 @@ from probes.event import NO_FILE, FileId
 from probes.filters import Filters, MapSettings
 from probes.kernel import bpf
 
-_SETTINGS = struct.Struct("<6I")
+_SETTINGS = struct.Struct("<7I")
 """struct hl_settings of hookline.h."""
 
 _EVERYTHING, _BECOME_ROOT = 1, 2
@@ -46,16 +46,19 @@ def _replace(fd: int, key_size: int, wanted: Mapping[bytes, int]) -> None:
         bpf.delete(fd, key)
 
 
-def apply(settings: MapSettings, *, settings_fd: int, exe_fd: int, uid_fd: int) -> None:
-    """Fill the maps; new entries are in place before the settings tell the programs to look.
+MAPS = ("hl_settings", "hl_excluded_exe", "hl_excluded_uid")
+
+
+def apply(settings: MapSettings, maps: Mapping[str, int]) -> None:
+    """Fill the `MAPS` among these descriptors; new entries are in place before the settings tell the programs to look.
 
     Raises:
         OSError: a list is longer than its map (1,024 entries).
     """
     filters = settings.filters
     executables = _executables(filters)
-    _replace(exe_fd, len(NO_FILE), executables)
-    _replace(uid_fd, 4, {struct.pack("<I", uid): _EVERYTHING for uid in filters.uid})
+    _replace(maps["hl_excluded_exe"], len(NO_FILE), executables)
+    _replace(maps["hl_excluded_uid"], 4, {struct.pack("<I", uid): _EVERYTHING for uid in filters.uid})
     packed = _SETTINGS.pack(
         settings.own_tgid if filters.own_process else 0,
         settings.wakeup_bytes,
@@ -63,5 +66,6 @@ def apply(settings: MapSettings, *, settings_fd: int, exe_fd: int, uid_fd: int) 
         len(filters.uid),
         filters.loopback,
         settings.unix_sockets,
+        settings.loader_tgid,
     )
-    bpf.update(settings_fd, struct.pack("<I", 0), packed)
+    bpf.update(maps["hl_settings"], struct.pack("<I", 0), packed)

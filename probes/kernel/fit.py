@@ -62,6 +62,9 @@ COMMON_STRUCTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+NONE_REFUSED: Mapping[str, str] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """One probe as far as this kernel can take it."""
@@ -82,14 +85,25 @@ class Fitted:
         return merged([COMMON_STRUCTS, self.probe.structs, self.form.structs])
 
 
-def fit(probe: Probe, features: Features, btf: Btf, attach: Attach = "best") -> Fitted:
+def fit(
+    probe: Probe,
+    features: Features,
+    btf: Btf,
+    attach: Attach = "best",
+    refused: Mapping[str, str] = NONE_REFUSED,
+) -> Fitted:
     """The best form of `probe` that this kernel can take, or the one that `attach` names if the probe has it.
+
+    `refused` are forms that were found not to load, with the reason.
 
     Raises:
         FeatureMissing: each form lacks a hook or a kernel structure that it cannot do without.
     """
     passed_over: list[tuple[Form, str]] = []
     for form in [form for form in probe.forms if form.name == attach] or probe.forms:
+        if form.name in refused:
+            passed_over.append((form, refused[form.name]))
+            continue
         try:
             fitted = _fit_form(probe, form, features, btf)
         except FeatureMissing as error:

@@ -70,6 +70,7 @@ struct hl_settings {
 	u32 exclude_uid;
 	u32 exclude_loopback;
 	u32 unix_sockets;
+	u32 loader_tgid;	/* while probes are loaded; else 0 */
 };
 
 struct hl_counters {
@@ -284,8 +285,9 @@ static __always_inline bool hl_excludes(struct hl_settings *settings, struct hl_
 
 static __always_inline bool hl_excluded(struct hl_settings *settings, struct hl_header *header)
 {
-	/* The collector, and its child that loaded this. */
-	if (settings->own_tgid && (header->tgid == settings->own_tgid || header->ppid == settings->own_tgid))
+	/* The collector, its child that loads this, and the compilers of that. */
+	if (settings->own_tgid && (header->tgid == settings->own_tgid || header->ppid == settings->own_tgid ||
+				   (settings->loader_tgid && header->ppid == settings->loader_tgid)))
 		return true;
 	if (settings->exclude_uid && hl_excluded_uid.lookup(&header->uid))
 		return true;

@@ -7,25 +7,13 @@ import array
 import os
 import socket
 import struct
+from typing import Literal
 
 import msgspec
 
 from probes.errors import LoadError
 from probes.filters import MapSettings
 from probes.probe import Attach
-
-MAPS = (
-    "hl_events",
-    "hl_counters",
-    "hl_settings",
-    "hl_excluded_exe",
-    "hl_excluded_uid",
-    "hl_lane_counters",
-    "hl_raw_tails",
-    "hl_tails",
-    "hl_kprobe_tails",
-)
-"""Maps whose descriptors come first, in this order. Open tail maps keep their programs."""
 
 _FDS_A_MESSAGE = 200
 """Below SCM_MAX_FD, which is 253."""
@@ -35,11 +23,30 @@ class Request(msgspec.Struct, frozen=True):
     """What the collector wants."""
 
     probes: tuple[str, ...]
+    """In the order in which they are loaded."""
+
     ring_bytes: int
     """Size of the ring buffer: a power of two, at least a page."""
 
     settings: MapSettings
     attach: Attach = "best"
+    cache: str = ""
+    """Folder of compiled probes; empty: none."""
+
+    kinds: tuple[str, ...] = ()
+    """Every probe there is, by the order of their counters (slots)."""
+
+    histogram: bool = False
+    """Whether each program's durations are counted (HL_HISTOGRAM); for benchmarks."""
+
+    first: tuple[str, ...] = ()
+    """Probes without which collecting does not begin."""
+
+    retry: bool = False
+    """Whether to look anew for what was not the best in this boot."""
+
+    compile_only: bool = False
+    """Fill the cache and load nothing."""
 
 
 class HookReport(msgspec.Struct, frozen=True):
@@ -68,30 +75,40 @@ class ProbeReport(msgspec.Struct, frozen=True):
     passed_over: tuple[FormReport, ...] = ()
     error: str = ""
     log: str = ""
-    """The end of the verifier's log."""
+    """The end of the compiler's or the verifier's log."""
+
+    compiled: bool = False
+    """Whether it had to be compiled."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What became of a request; the descriptors follow: maps, programs, extra maps, links."""
+class Part(msgspec.Struct, frozen=True):
+    """What became of one probe, or of all; the descriptors follow: maps, programs, links."""
 
-    probes: tuple[ProbeReport, ...]
+    report: ProbeReport | None = None
+    maps: tuple[str, ...] = ()
+    """Maps that are new; those of one probe alone as PROBE/MAP. Open tail maps keep their programs."""
+
     programs: tuple[str, ...] = ()
-    extra_maps: int = 0
-    """Maps that are kept open for the programs that call through them."""
+    """PROBE/PROGRAM; of fentry and fexit programs, PROBE/PROGRAM FUNCTION."""
 
     links: int = 0
+    done: Literal["", "first", "all"] = ""
+    """Whether the first probes, or all, were told of with this."""
+
     error: str = ""
+    """Why nothing at all can be loaded."""
+
     log: str = ""
 
 
-def send(channel: socket.socket, answer: Answer, fds: list[int]) -> None:
-    """Send `answer` as one line, then `fds` in as many messages as they need."""
-    channel.sendall(msgspec.json.encode(answer) + b"\n")
+def send(channel: socket.socket, part: Part, fds: list[int]) -> None:
+    """Send `part` as one line, then `fds` in as many messages as they need."""
+    channel.sendall(msgspec.json.encode(part) + b"\n")
     for start in range(0, len(fds), _FDS_A_MESSAGE):
         socket.send_fds(channel, [b"+"], fds[start : start + _FDS_A_MESSAGE])
 
 
-def receive(channel: socket.socket) -> tuple[Answer, list[int]]:
+def receive(channel: socket.socket) -> tuple[Part, list[int]]:
     """What `send` sent. The caller owns the descriptors, which no child inherits.
 
     Raises:
@@ -104,8 +121,8 @@ def receive(channel: socket.socket) -> tuple[Answer, list[int]]:
         if not seen:
             raise LoadError("the loader ended without an answer")
         text += channel.recv(seen.find(b"\n") + 1 or len(seen))
-    answer = msgspec.json.decode(text, type=Answer)
-    wanted = len(MAPS) + len(answer.programs) + answer.extra_maps + answer.links if answer.programs else 0
+    part = msgspec.json.decode(text, type=Part)
+    wanted = len(part.maps) + len(part.programs) + part.links
     fds: list[int] = []
     try:
         while len(fds) < wanted:
@@ -114,7 +131,7 @@ def receive(channel: socket.socket) -> tuple[Answer, list[int]]:
         for fd in fds:
             os.close(fd)
         raise
-    return answer, fds
+    return part, fds
 
 
 def _receive_fds(channel: socket.socket) -> list[int]:

@@ -6,11 +6,10 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Mapping
 
 from probes.errors import LoadError
 from probes.kernel import bpf
-from probes.probe import Hook, Mechanism
+from probes.probe import Mechanism
 
 _PROG_LOAD = 5
 """BPF_PROG_LOAD of linux/bpf.h."""
@@ -30,9 +29,6 @@ _TYPES: dict[Mechanism, tuple[int, int]] = {
 
 TRACING = frozenset({"fentry", "fexit"})
 """Mechanisms whose programs are loaded for one function of the kernel."""
-
-_LOAD_64, _MAP_FD = 0x18, 1
-"""The instruction that loads 64 bits, and BPF_PSEUDO_MAP_FD as its source register."""
 
 _ATTR = struct.Struct("<IIQQIIQII16sIIIIQIIQIII4x")
 """union bpf_attr of BPF_PROG_LOAD up to attach_prog_fd, as Linux 5.10 has it."""
@@ -88,18 +84,3 @@ def _load(
         0,
     )
     return bpf.command(_PROG_LOAD, attr)
-
-
-def with_maps(instructions: bytes, maps: Mapping[int, int]) -> bytes:
-    """The instructions with each map descriptor replaced that `maps` has another for."""
-    code = bytearray(instructions)
-    for at in range(0, len(code), _INSTRUCTION):
-        operation, registers, _offset, value = struct.unpack_from("<BBhi", code, at)
-        if operation == _LOAD_64 and registers >> 4 == _MAP_FD and value in maps:
-            struct.pack_into("<i", code, at + 4, maps[value])
-    return bytes(code)
-
-
-def program_key(hook: Hook) -> str:
-    """What a hook's program is called among all: a tracing program is loaded once for each function."""
-    return f"{hook.program} {hook.target}" if hook.mechanism in TRACING else hook.program

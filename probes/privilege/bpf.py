@@ -149,6 +149,7 @@ PROBE = Probe(
     ),
     structs={
         "file": ("private_data",),
+        "mm_struct": ("arg_start", "arg_end"),
         "super_block": ("s_magic",),
         "task_struct": ("comm",),
         "cred": ("egid",),

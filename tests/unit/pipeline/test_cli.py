@@ -170,7 +170,7 @@ def test_run_gives_the_collector_what_was_asked(collector: Collector, loading: t
     assert invoke(["run", "--config", str(file), "--output", "x.ndjson", *options]) == 0
     [(config, child, reload, duration_s)] = collector.calls
     assert [child] == loading.made
-    assert child.request.probes == ("exit", "fork")
+    assert set(child.request.probes) == {"exit", "fork"}
     assert child.request.ring_bytes == 65_536
     assert child.request.settings.own_tgid == os.getpid()
     assert dict(config.sinks) == {"output": FileConfig(path="x.ndjson", schema="ecs")}

@@ -66,7 +66,7 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
         (
             "[collector]\nring_byte = 1",
             "collector.ring_byte is not a key (did you mean ring_bytes?); [collector] takes probes, "
-            "attach, ring_bytes, wakeup_bytes, poll_interval_ms, span_bytes, unix_sockets, uprobe_files, "
+            "attach, cache, ring_bytes, wakeup_bytes, poll_interval_ms, span_bytes, unix_sockets, uprobe_files, "
             "uprobe_search_s",
         ),
         (

@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from probes.errors import LoadError
-from probes.kernel.messages import MAPS, Answer, HookReport, ProbeReport, receive, send
+from probes.kernel.messages import HookReport, Part, ProbeReport, receive, send
 
 REPORT = ProbeReport("execve", "kprobe", (HookReport("tracepoint:a", "sees ä\n", "no"),), log="line\nline")
 
@@ -35,9 +35,12 @@ def files() -> Iterator[list[int]]:
         os.close(fd)
 
 
-def answer_for(files: list[int]) -> Answer:
-    programs = ("execve_succeeded", "exit_process")
-    return Answer((REPORT,), programs, extra_maps=1, links=len(files) - len(MAPS) - len(programs) - 1)
+MAPS = ("hl_events", "hl_counters", "execve/hl_tails")
+PROGRAMS = ("execve/execve_succeeded", "execve/execve_succeeded_paths")
+
+
+def part_for(files: list[int]) -> Part:
+    return Part(REPORT, MAPS, PROGRAMS, links=len(files) - len(MAPS) - len(PROGRAMS), done="first")
 
 
 def numbers_of(fds: list[int]) -> list[int]:
@@ -55,26 +58,26 @@ def open_fds() -> set[int]:
     return {int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}
 
 
-@pytest.mark.parametrize("count", [len(MAPS) + 3, 200, 201, 400, 450])
+@pytest.mark.parametrize("count", [len(MAPS) + 2, 200, 201, 400, 450])
 def test_descriptors_arrive_in_order(ends: tuple[socket.socket, socket.socket], files: list[int], count: int) -> None:
     """Every descriptor arrives, in order, closed to children, however many messages they take."""
     ours, theirs = ends
-    answer = answer_for(files[:count])
-    sender = Thread(target=send, args=(theirs, answer, files[:count]))
+    part = part_for(files[:count])
+    sender = Thread(target=send, args=(theirs, part, files[:count]))
     sender.start()
     received, fds = receive(ours)
     sender.join()
-    assert received == answer
+    assert received == part
     assert numbers_of(fds) == list(range(count))
 
 
 def test_an_error_comes_without_descriptors(ends: tuple[socket.socket, socket.socket]) -> None:
     """An answer that is an error is read without waiting for descriptors."""
     ours, theirs = ends
-    answer = Answer((), error="the probes do not compile", log="x\n" * 50_000)
-    sender = Thread(target=send, args=(theirs, answer, []))
+    part = Part(error="the loader failed", log="x\n" * 50_000)
+    sender = Thread(target=send, args=(theirs, part, []))
     sender.start()
-    assert receive(ours) == (answer, [])
+    assert receive(ours) == (part, [])
     sender.join()
 
 
@@ -98,7 +101,7 @@ def test_a_child_that_dies_in_its_answer(ends: tuple[socket.socket, socket.socke
 def test_a_child_that_dies_between_descriptors(ends: tuple[socket.socket, socket.socket], files: list[int]) -> None:
     """An answer that lacks descriptors is an error, and those that came do not stay open."""
     ours, theirs = ends
-    send(theirs, answer_for(files), files[:210])
+    send(theirs, part_for(files), files[:210])
     theirs.close()
     before = open_fds()
     with pytest.raises(LoadError, match="before it had handed over every descriptor"):
@@ -107,3 +110,22 @@ def test_a_child_that_dies_between_descriptors(ends: tuple[socket.socket, socket
     for fd in left:
         os.close(fd)
     assert not left
+
+
+def test_parts_follow_each_other(ends: tuple[socket.socket, socket.socket], files: list[int]) -> None:
+    """Parts with and without descriptors that were all sent before the first is read arrive one by one."""
+    ours, theirs = ends
+    parts = [
+        (part_for(files[:7]), files[:7]),
+        (Part(), []),
+        (Part(ProbeReport("a")), []),
+        (part_for(files[:5]), files[5:10]),
+    ]
+    for part, fds in [*parts, (Part(done="all"), [])]:
+        send(theirs, part, fds)
+    theirs.close()
+    for part, fds in parts:
+        received, mine = receive(ours)
+        assert received == part
+        assert numbers_of(mine) == [files.index(fd) for fd in fds]
+    assert receive(ours) == (Part(done="all"), [])
