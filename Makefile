@@ -5,6 +5,7 @@ BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc python3-venv
 DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2 musl-tools
 SERVER_PACKAGES := maven openjdk-17-jre-headless
+KERNEL_PACKAGES := $(DEV_PACKAGES) qemu-system-x86 busybox-static debian-archive-keyring
 SUITES := unit live services faults
 SOURCES := probes pipeline sinks bench
 MADE := ./.venv ./build ./dist ./*.egg-info */__pycache__ ./.benchmarks ./.hypothesis ./.mypy_cache \
@@ -15,7 +16,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run test services services-stop check bench lock clean
+.PHONY: help run test test-kernels services services-stop check bench lock clean
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 # Shell functions. They report on standard error, so that `make run ARGS="--output -" | jq` reads events only.
@@ -141,6 +142,11 @@ services-stop: ## Stop them
 	@$(functions)
 	prepare dev $(DEV_PACKAGES)
 	$(BIN)/python -m tests.servers stop $(value ARGS)
+
+test-kernels: ## Run the live tests on Debian's kernels, in virtual machines
+	@$(functions)
+	prepare dev $(KERNEL_PACKAGES)
+	$(BIN)/python -m pytest tests/kernels $(value ARGS)
 
 check: ## Lint, format, types and layers
 	@$(functions)

@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from tests.servers.artifacts import ServersUnavailable
 from tests.servers.elasticsearch import Elasticsearch
@@ -25,9 +24,12 @@ SUITES = frozenset({"live", "services", "kernels", "faults"})
 REQUIRED = pytest.StashKey[frozenset[str]]()
 SKIPS = pytest.StashKey[Counter[tuple[str, str]]]()
 
-# The same examples on every run. To look for new ones: pytest --hypothesis-profile=default
-settings.register_profile("hookline", derandomize=True, database=None, deadline=None)
-settings.load_profile("hookline")
+if not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):  # as in a guest, where importing it takes half a minute
+    from hypothesis import settings
+
+    # The same examples on every run. To look for new ones: pytest --hypothesis-profile=default
+    settings.register_profile("hookline", derandomize=True, database=None, deadline=None)
+    settings.load_profile("hookline")
 
 
 def suite_of(path: Path) -> str:
@@ -39,6 +41,16 @@ def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
     """Why ``report`` says that something was skipped."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--attach",
+        action="append",
+        default=[],
+        metavar="FORM",
+        help="run the live tests that share a collector once with it, with this form of its probes; can be repeated",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

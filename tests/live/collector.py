@@ -78,8 +78,9 @@ class Collector:
         try:
             if self._ready:
                 self.wait_for_log(self._ready)
-        except BaseException:
+        except BaseException as error:
             self._kill()
+            error.add_note(f"The collector said: {self._log.read_text()[-2000:]}")
             raise
         return self
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -19,11 +20,15 @@ SOURCES = Path(__file__).parent / "programs"
 class Programs:
     """The C programs beside this file, compiled when they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ready: Path | None = None) -> None:
+        """`ready`: where some are already; a guest compiles thirty times slower than the host that made these."""
         self._folder = folder
+        self._ready = ready
 
     def __call__(self, name: str) -> Path:
         """The executable of ``programs/NAME.c``. It is static: no file but its own is opened or mapped."""
+        if self._ready and (self._ready / name).exists():
+            return self._ready / name
         program = self._folder / name
         if not program.exists():
             bare = ["-nostdlib"] if name == "nop" else ["-pthread"]
@@ -42,14 +47,42 @@ class Programs:
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
-    return Programs(tmp_path_factory.mktemp("programs"))
+    ready = os.environ.get("HOOKLINE_PROGRAMS")
+    return Programs(tmp_path_factory.mktemp("programs"), Path(ready) if ready else None)
 
 
-@pytest.fixture(scope="module")
-def collector(tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """Every probe, AF_UNIX connections too. After the file's last test its ledger must close."""
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in a guest too: see tests/README.md."""
+    for item in items:
+        if "attach" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("bulk"):
+            item.add_marker("guest")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    forms = metafunc.config.getoption("attach")
+    if forms and "attach" in metafunc.fixturenames:
+        metafunc.parametrize("attach", forms, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def attach(request: pytest.FixtureRequest) -> str | None:
+    """The form of the probes that `collector` asks for; None for the best one."""
+    form: str | None = getattr(request, "param", None)
+    return form
+
+
+def _shared_by(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+    """With `--attach`, all files share one collector: a start takes longest where time is short, in a guest."""
+    return "session" if config.getoption("attach") else "module"
+
+
+@pytest.fixture(scope=_shared_by)
+def collector(attach: str | None, tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """Every probe, AF_UNIX connections too. After the last test that shares it, its ledger must close."""
     tables = {"collector": {"probes": ["all"], "unix_sockets": True}}
-    with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
+    options = ("--attach", attach) if attach else ()
+    with Collector(tmp_path_factory.mktemp("collector"), tables, *options) as running:
         yield running
         running.stop().check()
 

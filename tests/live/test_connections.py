@@ -50,6 +50,7 @@ def listener(family: int) -> Iterator[socket.socket]:
         yield server
 
 
+@pytest.mark.bulk
 def test_twenty_thousand_connections(programs: Programs, collector: Collector) -> None:
     """Of 20,000 loopback connections, v4 and v6, each is told once, with both of its ends."""
     with subprocess.Popen([programs("connect"), "20000", "0"], stdout=subprocess.PIPE) as process:

@@ -22,6 +22,7 @@ def created(collector: Collector, pid: int | None = None) -> list[Event]:
     return caused_by(collector.sync(), pid or os.getpid(), CREATE_FILE)
 
 
+@pytest.mark.bulk
 def test_twenty_thousand_files(programs: Programs, collector: Collector, tmp_path: Path) -> None:
     """Of 20,000 files that open, openat, openat2 and creat create, each is told once; opened again, none is."""
     with subprocess.Popen([programs("create"), str(COUNT), tmp_path]) as process:

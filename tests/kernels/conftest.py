@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guests that the selected tests need, two at a time on two cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.kernels.matrix import FORMS, Plan, Run, run
+from tests.kernels.releases import RELEASES, Release
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--in-guests", default="", metavar="EXPRESSION", help="of the live tests, run these (as -k) only")
+
+
+def _asked(session: pytest.Session, name: str) -> set[Any]:
+    """The values of a parameter that the selected tests have."""
+    calls = (getattr(item, "callspec", None) for item in session.items)
+    return {call.params[name] for call in calls if call and name in call.params}
+
+
+@pytest.fixture(scope="session")
+def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    forms = [form for form in FORMS if form in _asked(request.session, "form")]
+    return Plan.make(forms, request.config.getoption("in_guests"), tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="session")
+def guests(request: pytest.FixtureRequest, plan: Plan) -> Iterator[Callable[[Release], Run]]:
+    """Starts all guests that the session's tests ask for; gives each one's end."""
+    asked = _asked(request.session, "release")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ends = {release: pool.submit(run, release, plan) for release in RELEASES if release in asked}
+        yield lambda release: ends[release].result()
