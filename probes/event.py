@@ -67,13 +67,13 @@ class Tail:
     `form` says what they are: a "name"; a "unix" socket's sun_path; an "argv",
     of which a NUL ends each argument; "addresses", each a u32 family and 16
     bytes as of `Ip`; or an "open_file": a path, or nothing of a socket or
-    pipe, which NAME_mode and NAME_inode then tell; or a "path" that the kernel
+    pipe, which NAME_mode and NAME_inode then tell; a "path" that the kernel
     walked for its first NAME_walked bytes, and that goes on as the caller named
-    it.
+    it; or what was "typed" into a shell, as zsh keeps it if NAME_metafied says so.
     """
 
     limit: int
-    form: Literal["name", "unix", "argv", "addresses", "open_file", "path"] = "name"
+    form: Literal["name", "unix", "argv", "addresses", "open_file", "path", "typed"] = "name"
 
 
 @dataclass(frozen=True, slots=True)

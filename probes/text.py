@@ -105,6 +105,16 @@ def addresses_text(raw: bytes) -> list[str]:
     return [text for family, address in _ADDRESS.iter_unpack(whole) if (text := address_text(family, address))]
 
 
+_META = re.compile(b"\x83(.?)", re.DOTALL)
+
+
+def typed_text(raw: bytes, metafied: int) -> str:
+    """A line without its end. zsh keeps some bytes as two (Meta in its zsh.h): 0x83, and the byte xored with 32."""
+    if metafied:
+        raw = _META.sub(lambda match: bytes(byte ^ 32 for byte in match[1]), raw).removesuffix(b"\n")
+    return to_text(raw)
+
+
 def open_file_text(path: bytes, mode: int, inode: int) -> str:
     """`path`, or what readlink of /proc/PID/fd/N says of an open file without one; "" of a closed one."""
     if path.startswith(b"/"):

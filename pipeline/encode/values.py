@@ -19,6 +19,7 @@ from probes.text import (
     open_file_text,
     path_text,
     to_text,
+    typed_text,
     unix_text,
 )
 
@@ -77,12 +78,17 @@ def namespace(absent: bytes) -> dict[str, Any]:
         text = path_text(raw, walked)
         return quote(text) if text else absent
 
+    def typed(raw: bytes, metafied: int) -> bytes:
+        text = typed_text(raw, metafied)
+        return quote(text) if text else absent
+
     def addresses(raw: bytes) -> bytes:
         found = addresses_text(raw)
         return quote(",".join(found)) if found else absent
 
     return {
         "addresses": addresses,
+        "typed": typed,
         "ascii_json": encode_basestring_ascii,
         "quote": quote,
         "argv_json": argv_json,
@@ -136,6 +142,8 @@ def text_expression(field: Field) -> str:
             return f"argv_json({value})"
         case "addresses":
             return f"addresses({value})"
+        case "typed":
+            return f"typed({value}, {value}_metafied)"
         case "unix":
             return f"unix_names[{value}]"
         case "open_file":

@@ -22,6 +22,7 @@ from probes.text import (
     printable,
     to_bytes,
     to_text,
+    typed_text,
 )
 
 PIECES = st.sampled_from(
@@ -148,3 +149,20 @@ def test_address_lists() -> None:
     other = struct.pack("<I16x", 99)
     assert addresses_text(v6 + other + v4 + v4[:19]) == ["2001:db8::7", "192.0.2.1"]
     assert addresses_text(b"") == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "metafied", "text"),
+    [
+        (b"ls \xe2\x98\x83", 0, "ls \u2603"),
+        (b"ls \xe2\x83\xb8\x83\xa3\n", 1, "ls \u2603"),
+        (b"true \xc3\x83\xb8\n", 1, "true \u00d8"),
+        (b"cut \x83", 1, "cut "),
+        (b"\n", 1, ""),
+        (b"kept\n", 0, "kept\n"),
+    ],
+    ids=["bash", "zsh", "two bytes", "cut", "empty", "no end"],
+)
+def test_typed_lines(raw: bytes, metafied: int, text: str) -> None:
+    """A line of zsh is told as it was typed, without its end; one of bash as it is."""
+    assert typed_text(raw, metafied) == text
