@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from probes.probe import USER_REGISTERS, Form, Hook, TailProgram
 
 
-def returns(program: str, *calls: str, optional: bool = False) -> tuple[Hook, ...]:
+def returns(
+    program: str, *calls: str, helpers: tuple[str, ...] = USER_REGISTERS, optional: bool = False
+) -> tuple[Hook, ...]:
     """`program` at the return of each of the system calls."""
     return tuple(
         Hook(
             program,
             "tracepoint",
             f"syscalls:sys_exit_{call}",
-            helpers=USER_REGISTERS,
+            helpers=helpers,
             optional=optional,
             sees=f"{call}(2)",
         )

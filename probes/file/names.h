@@ -118,6 +118,9 @@ static __always_inline bool names_tell(struct hl_record *record, const u32 form,
 		if (how == HL_WALK_MORE)
 			return false;
 		*walked = hl_append_path(record, how);
+		/* The mount hangs nowhere any more: this is no more than the path in it. */
+		if (!READ(record->mount->mnt_ns))
+			how = HL_WALK_CUT;
 	}
 	if (form == HL_BY_TRACEPOINT) {
 		rest = hl_append_string(record, (const char *)record->passed[at + 1], HL_PATH_SIZE,

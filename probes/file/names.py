@@ -6,7 +6,7 @@ from __future__ import annotations
 from probes.probe import Form, Hook, TailProgram
 from probes.syscall import function_forms
 
-NAME_STRUCTS = {"fs_struct": ("pwd", "root")}
+NAME_STRUCTS = {"fs_struct": ("pwd", "root"), "mount": ("mnt_ns",)}
 """Kernel structs and members behind ``names.h``."""
 
 NAMES_MISS = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+from collections.abc import Callable
 
 AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
 
@@ -14,7 +16,7 @@ _libc.syscall.restype = ctypes.c_long
 RENAMEAT2, PTRACE, KILL, TKILL, TGKILL = 316, 101, 62, 200, 234
 RT_SIGQUEUEINFO, RT_TGSIGQUEUEINFO, PIDFD_SEND_SIGNAL = 129, 297, 424
 LINKAT, MOUNT, UMOUNT2, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 265, 165, 166, 429, 430, 431, 432
-MPROTECT, PKEY_MPROTECT, PRCTL, MEMFD_CREATE, SETSID = 10, 329, 157, 319, 112
+MPROTECT, PKEY_MPROTECT, PRCTL, SETSID = 10, 329, 157, 112
 
 
 def call(number: int, *arguments: int | bytes | None, fails: int = 0) -> int:
@@ -24,3 +26,20 @@ def call(number: int, *arguments: int | bytes | None, fails: int = 0) -> int:
     code = ctypes.get_errno() if result < 0 else 0
     assert code == fails, f"system call {number}: {os.strerror(code)}"
     return -code if code else result
+
+
+PR_SET_PDEATHSIG = 1
+
+
+def fork(act: Callable[[], object]) -> int:
+    """A child process that does `act` and ends, with 0 if that went well; it dies with this one."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        call(PRCTL, PR_SET_PDEATHSIG, signal.SIGKILL)
+        act()
+        code = 0
+    finally:
+        os._exit(code)

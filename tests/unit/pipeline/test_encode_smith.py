@@ -13,10 +13,12 @@ from hypothesis import given
 from pipeline.gap import Gap
 from probes.event import HostEvent, ProcessEvent
 from probes.file.create_file import CreateFile
+from probes.file.rename import Rename
 from probes.network.connect import Connect
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
+from probes.process.ptrace import Ptrace
 from probes.text import to_text
 from tests.unit.pipeline.samples import RUN, SECOND, host_events, lines, made
 
@@ -158,6 +160,21 @@ def test_connections() -> None:
     }.items()  # fmt: skip
     six = made(Connect, family=10, source=bytes(15) + b"\1", source_port=22)
     assert told(six).items() >= {"sa_family": "10", "sip": "::1", "sport": "22", "dip": "::"}.items()
+
+
+def test_the_seeds_ptrace() -> None:
+    """Addresses and words are 16 hexadecimal digits, as in the example of AgentSmith-HIDS; the word is text too."""
+    poke = made(Ptrace, request=4, target_pid=7402, addr=0x7FFE13011EE6, word=0x612D, data=b"-a" + bytes(6))
+    assert told(poke).items() >= {
+        "data_type": "101", "ptrace_request": "4", "target_pid": "7402", "addr": "00007ffe13011ee6", "data": "-a"
+    }.items()  # fmt: skip
+    assert told(poke)["word"] == "000000000000612d"
+
+
+def test_names_of_two_parts() -> None:
+    """A path whose end the caller named is told as one; of nothing it is unknown."""
+    event = made(Rename, old_name=b"/home/me./a", old_name_walked=8, new_name=b"", new_name_walked=0)
+    assert (told(event)["old_name"], told(event)["new_name"]) == ("/home/me/a", "-1")
 
 
 def test_argv_keeps_hostile_bytes() -> None:

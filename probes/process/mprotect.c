@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+
+#define MPROTECT_PROT_EXEC	4
+#define MPROTECT_LEVELS		8	/* of a maple tree, of at least 9 children each */
+#define MPROTECT_PIVOTS		15	/* of its largest node */
+#define MPROTECT_ARANGE		3	/* maple_arange_64 of enum maple_type */
+#define MPROTECT_ARANGE_PIVOTS	9
+
+static __always_inline struct hl_record *mprotect_begin(void)
+{
+	return hl_begin_in(HL_LANE_OF(HL_FORM_MPROTECT), HL_KIND_MPROTECT, HL_SLOT_MPROTECT, HL_SIZE_MPROTECT);
+}
+
+static __always_inline void mprotect_fill(struct hl_record *record, struct vm_area_struct *area, u64 start,
+					  u64 length, u64 protection)
+{
+	struct hl_mprotect *body = hl_body(record, mprotect);
+	struct file *file = READ(area->vm_file);
+
+	body->start = start;
+	body->length = length;
+	body->prot = protection;
+	body->owner_pid = record->header.tgid;
+#ifdef HAVE_mm_struct_owner
+	{
+		struct mm_struct *mm = READ(area->vm_mm);
+		struct task_struct *owner = READ(mm->owner);
+
+		if (owner)
+			body->owner_pid = READ(owner->pid);
+	}
+#endif
+	if (file)
+		hl_walk_from(record, &file->f_path);
+}
+
+#ifdef HL_FORM_MPROTECT_TRACEPOINT
+/* Where `address` belongs among the pivots of a node of the tree. */
+static __always_inline u32 mprotect_slot(const void *pivots, u32 count, u64 address)
+{
+	u32 slot = 0;
+
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MPROTECT_PIVOTS; i++) {
+		u64 pivot = 0;
+
+		if (i >= count)
+			break;
+		bpf_probe_read_kernel(&pivot, sizeof(pivot), pivots + 8 * i);
+		if (pivot >= address || (i && !pivot))
+			break;
+		slot = i + 1;
+	}
+	return slot;
+}
+
+/* The area at `address`, as the kernel's mas_walk() finds it; NULL where there is none. */
+static __always_inline struct vm_area_struct *mprotect_find(u64 address)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct mm_struct *mm = READ(task->mm);
+	u64 entry = (u64)READ(mm->mm_mt_ma_root);
+	struct vm_area_struct *area;
+
+	/* A node is its address with its type and more in the lower 8 bits; those of the root differ. */
+#pragma clang loop unroll(disable)
+	for (int level = 0; level < MPROTECT_LEVELS; level++) {
+		u64 node = entry & ~0xffULL;
+		u32 type = entry >> 3 & 15;
+		bool arange = type == MPROTECT_ARANGE;
+		const void *pivots = &((struct maple_range_64 *)node)->pivot;
+		const void *slots = &((struct maple_range_64 *)node)->slot;
+		u32 slot;
+
+		if (arange) {
+			pivots = &((struct maple_arange_64 *)node)->pivot;
+			slots = &((struct maple_arange_64 *)node)->slot;
+		}
+		slot = mprotect_slot(pivots, arange ? MPROTECT_ARANGE_PIVOTS : MPROTECT_PIVOTS, address);
+		if (bpf_probe_read_kernel(&entry, sizeof(entry), slots + 8 * slot))
+			return NULL;
+		if (type < 2)
+			break;
+	}
+	area = (struct vm_area_struct *)entry;
+	return address >= READ(area->vm_start) && address < READ(area->vm_end) ? area : NULL;
+}
+
+/* Attached to the returns of mprotect and pkey_mprotect. */
+int mprotect_returned(struct hl_sys_exit *ctx)
+{
+	struct pt_regs *registers = hl_user_registers();
+	u64 protection = READ(registers->dx);
+	struct hl_record *record;
+	u64 start;
+
+	if (ctx->result || !(protection & MPROTECT_PROT_EXEC))
+		return 0;
+	record = mprotect_begin();
+	if (!record)
+		return 0;
+	start = READ(registers->di);
+	mprotect_fill(record, mprotect_find(start), start, READ(registers->si), protection);
+	hl_call(ctx, HL_FORM_MPROTECT, HL_TAIL_MPROTECT_REPORT);
+	hl_discard(record);
+	return 0;
+}
+#else
+/* security_file_mprotect(vma, reqprot, prot) */
+int mprotect_asked(void *ctx)
+{
+	struct vm_area_struct *area = (struct vm_area_struct *)hl_argument(ctx, HL_FORM_MPROTECT, 0);
+	u64 protection = hl_argument(ctx, HL_FORM_MPROTECT, 2);
+	struct hl_record *record;
+	u64 start;
+
+	if (!(protection & MPROTECT_PROT_EXEC))
+		return 0;
+	record = mprotect_begin();
+	if (!record)
+		return 0;
+	start = READ(area->vm_start);
+	mprotect_fill(record, area, start, READ(area->vm_end) - start, protection);
+	hl_call(ctx, HL_FORM_MPROTECT, HL_TAIL_MPROTECT_REPORT);
+	hl_discard(record);
+	return 0;
+}
+#endif
+
+/* Calls itself until the whole path is walked. */
+int mprotect_report(void *ctx)
+{
+	struct hl_record *record = hl_this_record_in(HL_LANE_OF(HL_FORM_MPROTECT));
+	enum hl_walk how;
+
+	if (!record)
+		return 0;
+	if (record->walking) {
+		how = hl_walk(record);
+		if (how == HL_WALK_MORE)
+			hl_call(ctx, HL_FORM_MPROTECT, HL_TAIL_MPROTECT_REPORT);
+		if (how != HL_WALK_DONE)
+			record->header.flags |= HL_MPROTECT_VM_FILE_CUT;
+		hl_body(record, mprotect)->vm_file_length = hl_append_path(record, how);
+	}
+	hl_submit(record);
+	return 0;
+}

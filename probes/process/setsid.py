@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""New sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from probes.event import Names, ProcessEvent, s32
+from probes.probe import Form, Probe
+from probes.syscall import returns
+from probes.text import printable, to_text
+
+
+class Setsid(ProcessEvent, gc=False):
+    """A process began a session of its own, or failed to (setsid(2))."""
+
+    data_type = 112
+    event_name = "setsid"
+    dataset = "process"
+    category = "process"
+    action_type = "change"
+
+    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+
+    def summary(self) -> str:
+        how = f"failed with errno {-self.result}" if self.result else f"leads session {self.sid}"
+        return printable(f"{self.user} {self.tgid} {to_text(self.exe)} {how}")
+
+
+PROBE = Probe(
+    event=Setsid,
+    forms=(Form("tracepoint", hooks=returns("setsid_returned", "setsid", helpers=()), misses="32-bit system calls"),),
+)
