@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.enrich.host import Host
 from probes.event import HostEvent
-from probes.file.create_file import CreateFile
+from probes.layout import event_fields
 from probes.process.execve import Execve
 from probes.text import to_bytes, to_text
 from sinks.protocol import Schema
@@ -93,9 +93,8 @@ def test_equal_texts_of_different_kinds_do_not_mix(schema: Schema) -> None:
 @pytest.mark.parametrize("event", wire.EVENTS)
 def test_what_was_cut_is_named(schema: Schema, event: type[Any]) -> None:
     """Every tail that was cut is named, and only those; an event that is whole says nothing of it."""
-    names = [name.removesuffix("_path") if name == "exe_path" else name for name in wire.tail_names(event)]
-    if event is CreateFile:
-        names = ["file_path"]
+    smith = {field.name: field.names.smith for field in event_fields(event)}
+    names = [smith.get(name) or name.removesuffix("_path") for name in wire.tail_names(event)]
     for bits in range(1 << len(names)):
         told = json.loads(lines([made(event, flags=bits)], schema)[0])
         if schema == "smith":
