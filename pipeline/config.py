@@ -14,6 +14,7 @@ from pipeline.tables import ConfigError, either, fill, read, shown
 from probes.filters import Filters, MapSettings
 from probes.probe import Attach
 from sinks.console import ConsoleConfig
+from sinks.elasticsearch import ElasticsearchConfig
 from sinks.file import FileConfig
 from sinks.kafka import KafkaConfig
 from sinks.protocol import Schema
@@ -21,9 +22,14 @@ from sinks.spool import SpoolConfig
 
 __all__ = ["AnySink", "Config", "ConfigError", "load", "map_settings", "with_overrides"]
 
-AnySink = FileConfig | ConsoleConfig | KafkaConfig
+AnySink = FileConfig | ConsoleConfig | KafkaConfig | ElasticsearchConfig
 
-_SINKS: Mapping[str, type[AnySink]] = {"file": FileConfig, "console": ConsoleConfig, "kafka": KafkaConfig}
+_SINKS: Mapping[str, type[AnySink]] = {
+    "file": FileConfig,
+    "console": ConsoleConfig,
+    "kafka": KafkaConfig,
+    "elasticsearch": ElasticsearchConfig,
+}
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -114,7 +120,10 @@ def with_overrides(
     if lossless:
         changes["when_full"] = "block"
     if changes:
-        config = replace(config, sinks={name: replace(each, **changes) for name, each in config.sinks.items()})
+        try:
+            config = replace(config, sinks={name: replace(each, **changes) for name, each in config.sinks.items()})
+        except ValueError as error:
+            raise ConfigError(f"--schema {schema} fits not every sink: {error}") from None
     return replace(config, log=replace(config.log, level="debug")) if debug else config
 
 

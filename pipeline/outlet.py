@@ -45,6 +45,8 @@ class Outlet:
         self._send, self._receive = trio.open_memory_channel[Batch](config.queue_batches)
         self._sink: Sink | None = None
         self._reopen = False
+        self._trouble = ""
+        """Why the sink takes nothing at present."""
 
     async def offer(self, batch: Batch) -> None:
         """Put a batch into the queue; one that cannot be is counted."""
@@ -116,11 +118,24 @@ class Outlet:
                 self._reopen = False
                 await self._reopened(sink)
             try:
-                return await sink.deliver(batch)
+                dead = await sink.deliver(batch)
             except SinkUnavailable as error:
-                log.warning("a sink takes nothing, trying again", sink=self.name, reason=str(error))
-                await trio.sleep(pause * random.uniform(0.5, 1.0))
+                self._note_trouble(str(error))
+                await trio.sleep((error.pause_s or pause) * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, _BACKOFF_LAST_S)
+            else:
+                self._note_trouble("")
+                return dead
+
+    def _note_trouble(self, reason: str) -> None:
+        """Say it once for each change, not at each try."""
+        if reason == self._trouble:
+            return
+        self._trouble = reason
+        if reason:
+            log.warning("a sink takes nothing, trying again", sink=self.name, reason=reason)
+        else:
+            log.info("a sink takes events again", sink=self.name)
 
     async def _reopened(self, sink: Sink) -> None:
         try:

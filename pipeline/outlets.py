@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 import sinks.console
+import sinks.elasticsearch
 import sinks.file
 import sinks.kafka
 from sinks.protocol import Sink, SinkConfig
@@ -16,6 +17,8 @@ def open_sink(config: SinkConfig) -> AbstractAsyncContextManager[Sink]:
     match config:
         case sinks.file.FileConfig():
             return sinks.file.open_sink(config)
+        case sinks.elasticsearch.ElasticsearchConfig():
+            return sinks.elasticsearch.open_sink(config)
         case sinks.console.ConsoleConfig():
             return sinks.console.open_sink(config)
         case sinks.kafka.KafkaConfig():

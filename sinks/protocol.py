@@ -21,6 +21,11 @@ class SinkUnavailable(Exception):
     The message says why in a few words ("No space left on device").
     """
 
+    def __init__(self, reason: str, *, pause_s: float | None = None) -> None:
+        """`pause_s`: seconds after which it is right; None: the pipeline decides."""
+        super().__init__(reason)
+        self.pause_s = pause_s
+
 
 class SinkClosed(Exception):
     """The reader went away; the sink takes nothing more, ever. A clean end, such as ``| head``."""

@@ -22,6 +22,7 @@ from pipeline.settings import Collector, Metrics
 from pipeline.tables import fill
 from probes.registry import all_probes
 from sinks.console import ConsoleConfig
+from sinks.elasticsearch import ElasticsearchConfig
 from sinks.file import FileConfig
 from sinks.kafka import KafkaConfig
 from sinks.protocol import SinkConfig
@@ -30,7 +31,12 @@ SHIPPED = Path(__file__).parents[3] / "config.toml"
 EVERY_SINK = SHIPPED.read_text(encoding="utf-8").replace("#:", "")
 """The shipped file with all its sinks in use."""
 
-SINKS: dict[str, type[SinkConfig]] = {"console": ConsoleConfig, "file": FileConfig, "kafka": KafkaConfig}
+SINKS: dict[str, type[SinkConfig]] = {
+    "console": ConsoleConfig,
+    "file": FileConfig,
+    "kafka": KafkaConfig,
+    "elasticsearch": ElasticsearchConfig,
+}
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "": 1}
 
@@ -129,10 +135,13 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
             "[sinks.events]\ntype = 'file'",
             "sinks.events.path is missing; it must be text that is not empty",
         ),
-        ("[sinks.events]\npath = 'x'", 'sinks.events.type is missing; it must be "file", "console" or "kafka"'),
+        (
+            "[sinks.events]\npath = 'x'",
+            'sinks.events.type is missing; it must be "file", "console", "kafka" or "elasticsearch"',
+        ),
         (
             "[sinks.events]\ntype = 'syslog'",
-            'sinks.events.type must be "file", "console" or "kafka", not "syslog"',
+            'sinks.events.type must be "file", "console", "kafka" or "elasticsearch", not "syslog"',
         ),
         ("[sinks]\nevents = 3", "sinks.events must be a table, not 3"),
         ("[sinks.'a b']", 'sinks."a b" is not a name; use letters, digits, _ and -'),
@@ -323,6 +332,7 @@ def test_shipped_file_holds_every_key_with_its_default(file: Path) -> None:
         "console": ConsoleConfig(),
         "file": FileConfig(path="/var/log/hookline/events.ndjson"),
         "kafka": KafkaConfig(),
+        "elasticsearch": ElasticsearchConfig(),
     }
     expected = {key for key, _ in leaves(Config)}
     for name, kind in SINKS.items():

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bodies of ``_bulk`` requests: a line that says what to do before each document, which stays as it was encoded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+# How every line of the ecs schema begins. Nothing in it comes from the host but digits, so no name that a process has
+# can pass for a part of it, and one substitution in C makes the whole body.
+_BEGINNING = re.compile(
+    rb'^(\{"@timestamp":"[^"]*","ecs":\{[^{}]*\},"event":\{"id":"([^"]*)",[^{}]*\},'
+    rb'"data_stream":\{"type":"logs","dataset":"([^"]*)","namespace":")default"',
+    re.MULTILINE,
+)
+_ACTION = b'{"create":{"_index":"logs-%s-%s","_id":"%s"}}\n'
+_NEXT = b'\n{"create":{"_index":'
+
+
+class _Event(msgspec.Struct):
+    id: str
+
+
+class _DataStream(msgspec.Struct):
+    dataset: str
+
+
+class _Document(msgspec.Struct):
+    event: _Event
+    data_stream: _DataStream
+
+
+_document = msgspec.json.Decoder(_Document)
+
+
+class Bulk(NamedTuple):
+    """The body of one request."""
+
+    body: bytes
+    """Two lines a document."""
+
+    documents: int
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """Action and document of each, without the ends of their lines."""
+        lines = self.body.split(b"\n")
+        return zip(lines[:-1:2], lines[1::2], strict=True)
+
+    def halves(self) -> tuple[Bulk, Bulk]:
+        """The same documents in two requests; at least two are needed."""
+        pairs = list(self.pairs())
+        middle = len(pairs) // 2
+        return of_pairs(pairs[:middle]), of_pairs(pairs[middle:])
+
+
+def of_pairs(pairs: list[tuple[bytes, bytes]]) -> Bulk:
+    """A request of these actions and documents."""
+    return Bulk(b"".join(b"%s\n%s\n" % pair for pair in pairs), len(pairs))
+
+
+def kind_of(action: bytes) -> int:
+    """The ``data_type`` in the event id of an action."""
+    return int(action.rpartition(b'"_id":"')[2].split(b"-", 2)[1])
+
+
+def bulks(lines: bytes, namespace: str, *, max_bytes: int) -> list[Bulk]:
+    """Requests that create every document of `lines` (NDJSON of ecs) under its event id.
+
+    None is larger than `max_bytes`, but for a document that alone is.
+    """
+    name = namespace.encode()
+    replacement = _ACTION % (rb"\3", name, rb"\2") + rb"\1" + name + b'"'
+    body, found = _BEGINNING.subn(replacement, lines)
+    if found != lines.count(b"\n"):
+        # Of the spool of another version, say.
+        body = b"".join(_spelt_out(line, name) for line in lines.splitlines())
+    return list(_parts(body, max_bytes))
+
+
+def _spelt_out(line: bytes, namespace: bytes) -> bytes:
+    document = _document.decode(line)
+    index = document.data_stream.dataset.encode()
+    return _ACTION % (index, namespace, document.event.id.encode()) + line + b"\n"
+
+
+def _parts(body: bytes, max_bytes: int) -> Iterator[Bulk]:
+    start = 0
+    while start < len(body):
+        end = len(body)
+        if end - start > max_bytes:
+            cut = body.rfind(_NEXT, start, start + max_bytes)
+            if cut < 0:
+                cut = body.find(_NEXT, start)
+            end = cut + 1 if cut >= 0 else end
+        part = body[start:end]
+        yield Bulk(part, part.count(b"\n") // 2)
+        start = end
