@@ -407,32 +407,35 @@ static __always_inline struct hl_record *hl_this_record(void)
 	return hl_this_record_in(HL_LANE_TASK);
 }
 
-/*
- * Begins an event of `size` fixed bytes for the current process in a record
- * that was taken: its header filled, its body zeroed. False where the
- * configuration excludes it: then the record is given back.
- */
-static __always_inline bool hl_fill(struct hl_record *record, u32 kind, u32 slot, const u32 size)
+/* What filters look at, of the current process. */
+static __always_inline void hl_fill_identity(struct hl_header *header, struct task_struct *task)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct hl_settings *settings = hl_get_settings();
-	struct task_struct *parent;
-	const struct cred *cred;
+	const struct cred *cred = READ(task->cred);
+	struct task_struct *parent = READ(task->real_parent);
 
-	cred = READ(task->cred);
-	record->header.uid = READ(cred->uid);
-	record->header.gid = READ(cred->gid);
-	record->header.euid = READ(cred->euid);
-	record->header.tgid = bpf_get_current_pid_tgid() >> 32;
-	parent = READ(task->real_parent);
-	record->header.ppid = READ(parent->tgid);
-	hl_fill_executable(&record->header.exe_file, task);
-	if (!settings || hl_excluded(settings, &record->header)) {
-		hl_count_filtered(slot);
-		hl_discard(record);
+	header->uid = READ(cred->uid);
+	header->gid = READ(cred->gid);
+	header->euid = READ(cred->euid);
+	header->tgid = bpf_get_current_pid_tgid() >> 32;
+	header->ppid = READ(parent->tgid);
+	hl_fill_executable(&header->exe_file, task);
+}
+
+/* Gives back a record that the configuration excludes, and says so. */
+static __always_inline bool hl_leave_out(struct hl_record *record, u32 slot)
+{
+	struct hl_settings *settings = hl_get_settings();
+
+	if (settings && !hl_excluded(settings, &record->header))
 		return false;
-	}
-	hl_fill_process(&record->header, task);
+	hl_count_filtered(slot);
+	hl_discard(record);
+	return true;
+}
+
+/* The rest of the header, and a body of zeros. */
+static __always_inline void hl_start(struct hl_record *record, u32 kind, u32 slot, const u32 size)
+{
 	__builtin_memset(record->bytes + sizeof(struct hl_header), 0, size - sizeof(struct hl_header));
 	record->header.length = size;
 	record->header.kind = kind;
@@ -442,6 +445,33 @@ static __always_inline bool hl_fill(struct hl_record *record, u32 kind, u32 slot
 	record->slot = slot;
 	record->stage = 0;
 	record->walking = false;
+}
+
+/*
+ * Begins an event of `size` fixed bytes for the current process in a record
+ * that was taken: its header filled, its body zeroed. False where the
+ * configuration excludes it: then the record is given back.
+ */
+static __always_inline bool hl_fill(struct hl_record *record, u32 kind, u32 slot, const u32 size)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	hl_fill_identity(&record->header, task);
+	if (hl_leave_out(record, slot))
+		return false;
+	hl_fill_process(&record->header, task);
+	hl_start(record, kind, slot, size);
+	return true;
+}
+
+/* As hl_fill() for a process whose header was filled before, where the current one is not the cause. */
+static __always_inline bool hl_fill_for(struct hl_record *record, const struct hl_header *owner, u32 kind,
+					u32 slot, const u32 size)
+{
+	bpf_probe_read_kernel(&record->header, sizeof(record->header), owner);
+	if (hl_leave_out(record, slot))
+		return false;
+	hl_start(record, kind, slot, size);
 	return true;
 }
 
