@@ -3,7 +3,7 @@
 PYTHON := /usr/bin/python3# the system's, because it alone sees Debian's bcc
 BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc python3-venv
-DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2 musl-tools zsh
+DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2 musl-tools zsh openjdk-17-jdk-headless
 SERVER_PACKAGES := maven openjdk-17-jre-headless
 KERNEL_PACKAGES := $(DEV_PACKAGES) qemu-system-x86 busybox-static debian-archive-keyring
 SUITES := unit live services faults
