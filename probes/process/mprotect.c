@@ -111,16 +111,22 @@ int mprotect_asked(void *ctx)
 {
 	struct vm_area_struct *area = (struct vm_area_struct *)hl_argument(ctx, HL_FORM_MPROTECT, 0);
 	u64 protection = hl_argument(ctx, HL_FORM_MPROTECT, 2);
+	struct pt_regs *registers = hl_user_registers();
+	u64 start = READ(area->vm_start), end = READ(area->vm_end);
+	u64 from = READ(registers->di), to = from + READ(registers->si);
 	struct hl_record *record;
-	u64 start;
 
 	if (!(protection & MPROTECT_PROT_EXEC))
 		return 0;
+	/* What was asked for of this area; of a 32-bit call, whose registers are others, all of it. */
+	if (from < end && to > start) {
+		start = from > start ? from : start;
+		end = to < end ? to : end;
+	}
 	record = mprotect_begin();
 	if (!record)
 		return 0;
-	start = READ(area->vm_start);
-	mprotect_fill(record, area, start, READ(area->vm_end) - start, protection);
+	mprotect_fill(record, area, start, end - start, protection);
 	hl_call(ctx, HL_FORM_MPROTECT, HL_TAIL_MPROTECT_REPORT);
 	hl_discard(record);
 	return 0;

@@ -24,7 +24,7 @@ class Mprotect(ProcessEvent, gc=False):
     action_type = "change"
 
     start: Annotated[u64, Hex(), Names("First address.", "start", "hookline.memory.start")]
-    length: Annotated[u64, Names("Bytes that were asked for.", "len", "hookline.memory.length", "long")]
+    length: Annotated[u64, Names("Bytes of it.", "len", "hookline.memory.length", "long")]
     prot: Annotated[u32, Names("Bits: 1 read, 2 write, 4 execute.", "prot", "hookline.memory.protection", "long")]
     owner_pid: Annotated[
         u32, Names("Process that the memory belongs to.", "owner_pid", "hookline.memory.owner_pid", "long")
@@ -49,7 +49,7 @@ PROBE = Probe(
         *function_forms(
             "mprotect",
             ["security_file_mprotect"],
-            sees="each area of memory that the kernel is about to make executable, with its own start and length",
+            sees="each area of memory that the kernel is about to make executable, as far as it was asked for",
             misses="whether it was refused or failed after all: it is told before it is done",
         ),
         Form(

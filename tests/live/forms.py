@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which form of a probe runs: they do not all see the same."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import cast
+
+from probes.kernel.btf import Btf
+from probes.kernel.features import Features, Host
+from probes.kernel.fit import fit
+from probes.probe import Attach
+from probes.registry import all_probes
+
+
+@cache
+def at_function(probe: str, attach: str | None) -> bool:
+    """Whether it is told at a function of the kernel, before it is done, rather than when the system call returns."""
+    btf = Btf.read()
+    features = Features.probe(Host.current(), btf)
+    return fit(all_probes()[probe], features, btf, cast("Attach", attach or "best")).form.name != "tracepoint"
