@@ -121,6 +121,12 @@ run: ## Watch this host: run the collector (needs root)
 		mount -t tracefs tracefs /sys/kernel/tracing || say "tracefs cannot be mounted; trying without."
 	fi
 	$(BIN)/python -m compileall -q $(SOURCES) >/dev/null 2>&1 || true
+	want=$$(uname -rv; cat probes/*.py probes/*/*.[ch] probes/*/*.py | sha256sum)
+	if [[ "$$(cat .venv/.compiled 2>/dev/null)" != "$$want" ]]; then
+		say "Compiling the probes for this kernel ..."
+		PYTHONDONTWRITEBYTECODE=1 $(BIN)/hookline compile && echo "$$want" >.venv/.compiled ||
+			say "Some cannot be compiled now; hookline run says why."
+	fi
 	give_back
 	trap - EXIT
 	PYTHONDONTWRITEBYTECODE=1 exec $(BIN)/hookline run $(value ARGS)

@@ -17,6 +17,7 @@ from probes.kernel.btf import Btf
 from probes.kernel.features import Features, Host
 from probes.kernel.fit import Fitted, fit
 from probes.kernel.headers import write_tree
+from probes.kernel.histogram import programs as programs_timed
 from probes.kernel.messages import FormReport, HookReport, Request
 from probes.kernel.object import Link, Map, Object, Program, boot_id, relocations
 from probes.kernel.program import TRACING
@@ -84,6 +85,7 @@ class Compiler:
             ),
             programs=tuple(sorted(programs.values(), key=lambda program: program.slot is None)),
             maps={name: _map(fd) for fd, name in names.items() if name in used},
+            timed=programs_timed(fitted) if self._request.histogram else (),
             missing=tuple(HookReport(hook.at, hook.sees, missing=reason) for hook, reason in fitted.missing),
             passed_over=tuple(FormReport(form.name, reason) for form, reason in fitted.passed_over),
             boot=boot_id() if fitted.passed_over else "",

@@ -114,4 +114,10 @@ class Loader:
 
     def _report(self, compiled: Object) -> ProbeReport:
         attached = tuple(HookReport(link.at, link.sees) for link in compiled.links)
-        return ProbeReport(compiled.probe, compiled.form, (*compiled.missing, *attached), compiled.passed_over)
+        return ProbeReport(
+            compiled.probe,
+            compiled.form,
+            (*compiled.missing, *attached),
+            compiled.passed_over,
+            timed=compiled.timed,
+        )

@@ -13,6 +13,8 @@ from types import TracebackType
 from probes.errors import LoadError
 from probes.filters import MapSettings
 from probes.kernel import bpf, filters
+from probes.kernel.histogram import Histogram
+from probes.kernel.histogram import read as read_histogram
 from probes.kernel.messages import Part, ProbeReport
 from probes.kernel.uprobes import Uprobes
 from probes.registry import all_probes
@@ -133,6 +135,16 @@ class Loaded:
             for name, fd in self.programs.items():
                 skipped[name.partition("/")[0]] += bpf.program_statistics(fd).skipped
             return skipped
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Durations of every program that a hook calls, by PROBE/PROGRAM, where the request asked for them."""
+        found: dict[str, Histogram] = {}
+        for report in self.reports.values():
+            if f"{report.name}/hl_histogram" in self.maps:
+                for number, program in enumerate(report.timed):
+                    read = read_histogram(self.maps, report.name, number, self._cpus)
+                    found[f"{report.name}/{program}"] = read
+        return found
 
     def set_filters(self, settings: MapSettings) -> None:
         """Change what the kernel leaves out, while everything runs."""

@@ -80,6 +80,9 @@ class ProbeReport(msgspec.Struct, frozen=True):
     compiled: bool = False
     """Whether it had to be compiled."""
 
+    timed: tuple[str, ...] = ()
+    """Its programs whose durations are counted, by their numbers; see `probes.kernel.histogram`."""
+
 
 class Part(msgspec.Struct, frozen=True):
     """What became of one probe, or of all; the descriptors follow: maps, programs, links."""

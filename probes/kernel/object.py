@@ -119,6 +119,7 @@ class Object(msgspec.Struct, frozen=True):
     """Those that others call come first."""
 
     maps: dict[str, Map] = {}
+    timed: tuple[str, ...] = ()
     missing: tuple[HookReport, ...] = ()
     passed_over: tuple[FormReport, ...] = ()
     error: str = ""
