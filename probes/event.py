@@ -119,6 +119,16 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
+class HashedFile:
+    """A file that the `hashes` enrichment hashes: the names of the fields that identify it, and of the answer's."""
+
+    file: str
+    path: str
+    md5: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unique:
     """Marks a text that differs from event to event, which it is no use to remember."""
 
@@ -279,6 +289,9 @@ class ProcessEvent(Enriched, gc=False):
     The wire fields up to here are ``struct hl_header``; those of a subclass
     are its body.
     """
+
+    hashed_file: ClassVar[HashedFile | None] = None
+    """A file beside the executable."""
 
     environment_limit: ClassVar[int] = 0
     """Bytes at the end of the record for the environment strings of the `Variable` fields."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""MD5 of executables, of the very file that the kernel ran.
+"""MD5 of executables and other files, of the very file that the kernel ran or read.
 
 The kernel's record names the file by device, inode, change time, modification
 time and size. Whatever path the file is opened by, it is hashed only if it
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import trio
 
-from probes.event import NO_FILE, UNKNOWN, FileId, ProcessEvent
+from probes.event import NO_FILE, UNKNOWN, FileId, HashedFile, ProcessEvent
 
 _CHUNK = 1 << 20
 
@@ -43,11 +43,35 @@ _LASTING = frozenset({"verified", "too_big"})
 """What stays true of a file. That it was gone, denied or replaced is true of one process and one moment."""
 
 
-def _paths(event: ProcessEvent) -> Iterator[bytes]:
-    yield b"/proc/%d/exe" % event.tgid
-    if event.exe.startswith(b"/"):
-        yield b"/proc/%d/root%s" % (event.tgid, event.exe)
-        yield event.exe
+_EXECUTABLE = HashedFile("exe_file", "exe", "exe_md5", "exe_hash_status")
+
+
+class _Wanted(NamedTuple):
+    """A file of an event, and where the answer goes."""
+
+    event: ProcessEvent
+    fields: HashedFile
+
+    @property
+    def key(self) -> bytes:
+        key: bytes = getattr(self.event, self.fields.file)
+        return key
+
+    @property
+    def path(self) -> bytes:
+        path: bytes = getattr(self.event, self.fields.path)
+        return path
+
+    def paths(self) -> Iterator[bytes]:
+        if self.fields is _EXECUTABLE:
+            yield b"/proc/%d/exe" % self.event.tgid
+        if self.path.startswith(b"/"):
+            yield b"/proc/%d/root%s" % (self.event.tgid, self.path)
+            yield self.path
+
+    def answer(self, digest: Digest) -> None:
+        setattr(self.event, self.fields.md5, digest.md5)
+        setattr(self.event, self.fields.status, digest.status)
 
 
 def _hash_open_file(fd: int, wanted: FileId, max_bytes: int) -> Digest:
@@ -68,11 +92,11 @@ def _hash_open_file(fd: int, wanted: FileId, max_bytes: int) -> Digest:
     return Digest(digest.hexdigest(), "verified")
 
 
-def hash_executable(event: ProcessEvent, max_bytes: int) -> Digest:
-    """Hash the executable of `event`; blocks."""
-    wanted = FileId.unpack(event.exe_file)
+def _hash_file(file: _Wanted, max_bytes: int) -> Digest:
+    """Blocks."""
+    wanted = FileId.unpack(file.key)
     worst = Digest(UNKNOWN, "gone")
-    for path in _paths(event):
+    for path in file.paths():
         follow = 0 if path.startswith(b"/proc/") and path.endswith(b"/exe") else os.O_NOFOLLOW
         try:
             # O_NONBLOCK: a FIFO in the file's place must not hold the worker.
@@ -108,22 +132,31 @@ class Hashes:
         self._hits = self._misses = self._timeouts = self._evictions = 0
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
-        """Set `exe_md5` and `exe_hash_status`; waits at most `wait_s` for files not seen before."""
+        """Set the digests and their statuses; waits at most `wait_s` for files not seen before."""
         known = self._known
-        waiting: dict[bytes, list[ProcessEvent]] = {}
+        waiting: dict[bytes, list[_Wanted]] = {}
+        others = 0
         for event in events:
             digest = known.get(event.exe_file)
             if digest is not None:
                 event.exe_md5, event.exe_hash_status = digest
             elif event.exe_file != NO_FILE:
-                waiting.setdefault(event.exe_file, []).append(event)
+                waiting.setdefault(event.exe_file, []).append(_Wanted(event, _EXECUTABLE))
+            if event.hashed_file is not None:
+                others += 1
+                other = _Wanted(event, event.hashed_file)
+                digest = known.get(other.key)
+                if digest is not None:
+                    other.answer(digest)
+                elif other.key != NO_FILE:
+                    waiting.setdefault(other.key, []).append(other)
         missed = sum(map(len, waiting.values()))
         self._misses += missed
-        self._hits += len(events) - missed
+        self._hits += len(events) + others - missed
         if waiting:
             await self._hash_all(waiting)
 
-    async def _hash_all(self, waiting: dict[bytes, list[ProcessEvent]]) -> None:
+    async def _hash_all(self, waiting: dict[bytes, list[_Wanted]]) -> None:
         now = trio.current_time()
         self._failed = {key: failure for key, failure in self._failed.items() if failure[1] > now}
         if len(self._failed) > self._entries:
@@ -131,30 +164,30 @@ class Hashes:
         found: dict[bytes, Digest] = {}
         with trio.move_on_after(self._wait_s):
             async with trio.open_nursery() as nursery:
-                for key, events in waiting.items():
+                for key, files in waiting.items():
                     # One with a path, if any: the processes themselves may be gone.
-                    event = next((event for event in events if event.exe), events[0])
+                    file = next((file for file in files if file.path), files[0])
                     failure = self._failed.get(key)
-                    if failure is not None and (failure[2] or not event.exe):
+                    if failure is not None and (failure[2] or not file.path):
                         found[key] = failure[0]
                     else:
-                        nursery.start_soon(self._hash_one, key, event, found)
-        for key, events in waiting.items():
+                        nursery.start_soon(self._hash_one, key, file, found)
+        for key, files in waiting.items():
             digest = found.get(key, _TIMEOUT)
             if key not in found:
                 self._timeouts += 1
                 self._failed[key] = (_TIMEOUT, now + _DEAD_MOUNT_S, True)
-            for event in events:
-                event.exe_md5, event.exe_hash_status = digest
+            for file in files:
+                file.answer(digest)
 
-    async def _hash_one(self, key: bytes, event: ProcessEvent, found: dict[bytes, Digest]) -> None:
+    async def _hash_one(self, key: bytes, file: _Wanted, found: dict[bytes, Digest]) -> None:
         # Abandoned after the wait: a dead mount may hold the thread for ever, and its place with it.
         digest = await trio.to_thread.run_sync(
-            hash_executable, event, self._max_bytes, abandon_on_cancel=True, limiter=self._limiter
+            _hash_file, file, self._max_bytes, abandon_on_cancel=True, limiter=self._limiter
         )
         found[key] = digest
         if digest.status not in _LASTING:
-            self._failed[key] = (digest, trio.current_time() + _RETRY_S, bool(event.exe))
+            self._failed[key] = (digest, trio.current_time() + _RETRY_S, bool(file.path))
             return
         while len(self._known) >= self._entries:
             del self._known[next(iter(self._known))]

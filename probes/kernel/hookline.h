@@ -231,17 +231,21 @@ static __always_inline void hl_fill_namespaces(struct hl_header *header, struct 
 	bpf_probe_read_kernel(header->nodename, sizeof(header->nodename), &uts_ns->name_nodename);
 }
 
-static __always_inline void hl_fill_executable(struct hl_file_id *id, struct task_struct *task)
+static __always_inline void hl_fill_file(struct hl_file_id *id, struct inode *inode)
 {
-	struct mm_struct *mm = READ(task->mm);
-	struct file *file = READ(mm->exe_file);
-	struct inode *inode = READ(file->f_inode);
-
 	id->inode = READ(inode->i_ino);
 	id->ctime = hl_ctime(inode);
 	id->mtime = hl_mtime(inode);
 	id->size = READ(inode->i_size);
 	id->device = hl_device(inode);
+}
+
+static __always_inline void hl_fill_executable(struct hl_file_id *id, struct task_struct *task)
+{
+	struct mm_struct *mm = READ(task->mm);
+	struct file *file = READ(mm->exe_file);
+
+	hl_fill_file(id, READ(file->f_inode));
 }
 
 static __always_inline void hl_fill_process(struct hl_header *header, struct task_struct *task)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import pytest
 
+from tests.live import needs
 from tests.live.collector import Collector
 
 SOURCES = Path(__file__).parent / "programs"
@@ -95,3 +96,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder.parent.chmod(0o755)
     yield folder
     shutil.rmtree(folder.parent)
+
+
+@pytest.hookimpl(specname="pytest_collection_modifyitems")
+def pytest_what_cannot_run(config: pytest.Config, items: list[pytest.Item]) -> None:
+    needs.deselect(config, items)
+
+
+@pytest.hookimpl(specname="pytest_terminal_summary")
+def pytest_what_was_left_out(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    needs.tell(terminalreporter, config)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.event import UNKNOWN
+from probes.privilege.load_module import LoadModule
 from probes.process.exit import Exit
 from tests.unit.pipeline.files import NOBODY, executable, identity, md5, new_hashes, run_of, told
 from tests.unit.pipeline.samples import made
@@ -157,3 +158,16 @@ async def test_a_process_without_an_executable(path: Path) -> None:
         (UNKNOWN, UNKNOWN),
         (md5(path.read_bytes()), "verified"),
     ]
+
+
+async def test_another_file_of_an_event(path: Path) -> None:
+    """A file beside the executable, which an event names by identity and path, is hashed for it as well."""
+    own, gone = Path("/proc/self/exe"), bytes(range(40))
+    there = made(LoadModule, tgid=os.getpid(), exe_file=identity(own), file=identity(path), lkm_file=os.fsencode(path))
+    absent = made(LoadModule, tgid=os.getpid(), file=gone, lkm_file=b"/absent", exe_file=identity(path))
+    none = made(LoadModule, tgid=os.getpid(), exe_file=identity(own))
+    await new_hashes().enrich([there, absent, none])
+    assert (there.load_file_md5, there.load_file_hash_status) == (md5(path.read_bytes()), "verified")
+    assert (there.exe_md5, there.exe_hash_status) == (md5(own.read_bytes()), "verified")
+    assert (absent.load_file_md5, absent.load_file_hash_status) == (UNKNOWN, "gone")
+    assert (none.load_file_md5, none.load_file_hash_status) == (UNKNOWN, UNKNOWN)
