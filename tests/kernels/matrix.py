@@ -100,14 +100,15 @@ def run(release: Release, plan: Plan) -> Run:
     kernel = fetch(release)
     results = kernel.folder / "results"
     shutil.rmtree(results, ignore_errors=True)
-    ended = boot(kernel, results, _job(plan), [ROOT, kernel.folder, plan.programs], limit_s=_LIMIT_S)
+    ended = boot(kernel, results, _job(plan, kernel), [ROOT, kernel.folder, plan.programs], limit_s=_LIMIT_S)
     log = results / "log"
     text = log.read_text(errors="replace") if log.exists() else ""
     return Run(kernel, ended, _outcomes(results / "junit.xml"), "\n".join(text.splitlines()[-60:]))
 
 
-def _job(plan: Plan) -> str:
+def _job(plan: Plan, kernel: Kernel) -> str:
     environment = {
+        "HOOKLINE_MODULES": kernel.modules,
         "HOOKLINE_PROGRAMS": plan.programs,
         "HOOKLINE_REQUIRE": "live",
         "HOOKLINE_TIME_FACTOR": _TIME_FACTOR,
