@@ -1,46 +1,63 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Seen at the return of an open: the kernel marks the file that this very call
- * created with FMODE_CREATED. An open that created nothing leaves after a few
- * reads; for one that did, all open calls share the program that tells.
+ * Seen at the return of an open, of the system call or of the function that
+ * opens for all of them: the kernel marks the file that this very call created
+ * with FMODE_CREATED. An open that created nothing leaves after a few reads;
+ * for one that did, all open calls share the program that tells.
  */
 
 #define CREATE_FILE_FMODE_CREATED 0x100000	/* FMODE_CREATED, Linux 4.19 */
+#define CREATE_FILE_LANE	HL_LANE_OF(HL_FORM_CREATE_FILE)
 
-/* The record for a file that this open created; NULL if it created none. */
-static __always_inline struct hl_record *create_file_created(s64 descriptor)
+static __always_inline void create_file_go_on(void *ctx)
+{
+#if defined(HL_FORM_CREATE_FILE_FENTRY)
+	hl_fexit_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+#elif defined(HL_FORM_CREATE_FILE_KPROBE)
+	hl_kprobe_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+#else
+	hl_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+#endif
+}
+
+/* Has a file told that was opened, if it is new. */
+static __always_inline int create_file_call(void *ctx, struct file *file, s32 descriptor)
 {
 	struct hl_record *record;
-	struct file *file;
 
-	if (descriptor < 0)
-		return NULL;
-	file = hl_descriptor(descriptor);
 	if (!(READ(file->f_mode) & CREATE_FILE_FMODE_CREATED))
-		return NULL;
-	record = hl_take(HL_SLOT_CREATE_FILE);
+		return 0;
+	record = hl_take_in(CREATE_FILE_LANE, HL_SLOT_CREATE_FILE);
 	if (!record)
-		return NULL;
+		return 0;
 	record->passed[0] = (u64)file;
 	record->passed[1] = descriptor;
 	record->walking = false;
-	return record;
-}
-
-static __always_inline int create_file_call(void *ctx, s64 descriptor)
-{
-	struct hl_record *record = create_file_created(descriptor);
-
-	if (!record)
-		return 0;
-	hl_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+	create_file_go_on(ctx);
 	hl_discard(record);
 	return 0;
 }
 
+#if defined(HL_FORM_CREATE_FILE_FENTRY)
+
+/* struct file *do_filp_open(int, struct filename *, const struct open_flags *); an error is no readable file. */
+int create_file_open_returned(u64 *ctx)
+{
+	return create_file_call(ctx, (struct file *)ctx[3], -1);
+}
+
+#elif defined(HL_FORM_CREATE_FILE_KPROBE)
+
+int create_file_open_returned(struct pt_regs *ctx)
+{
+	return create_file_call(ctx, (struct file *)PT_REGS_RC(ctx), -1);
+}
+
+#else
+
 int create_file_opened(struct hl_sys_exit *ctx)
 {
-	return create_file_call(ctx, ctx->result);
+	return ctx->result < 0 ? 0 : create_file_call(ctx, hl_descriptor(ctx->result), ctx->result);
 }
 
 int create_file_by_io_uring(struct hl_io_uring_complete *ctx)
@@ -50,8 +67,10 @@ int create_file_by_io_uring(struct hl_io_uring_complete *ctx)
 
 	if (opcode != HL_IORING_OP_OPENAT && opcode != HL_IORING_OP_OPENAT2)
 		return 0;
-	return create_file_call(ctx, ctx->result);
+	return ctx->result < 0 ? 0 : create_file_call(ctx, hl_descriptor(ctx->result), ctx->result);
 }
+
+#endif
 
 static __always_inline bool create_file_begin(struct hl_record *record)
 {
@@ -74,7 +93,7 @@ static __always_inline bool create_file_begin(struct hl_record *record)
 /* Calls itself until the whole path is walked. */
 int create_file_report(void *ctx)
 {
-	struct hl_record *record = hl_this_record();
+	struct hl_record *record = hl_this_record_in(CREATE_FILE_LANE);
 	enum hl_walk how;
 
 	if (!record)
@@ -83,7 +102,7 @@ int create_file_report(void *ctx)
 		return 0;
 	how = hl_walk(record);
 	if (how == HL_WALK_MORE)
-		hl_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+		create_file_go_on(ctx);
 	if (how != HL_WALK_DONE)
 		record->header.flags |= HL_CREATE_FILE_PATH_CUT;
 	hl_body(record, create_file)->path_length = hl_append_path(record, how);

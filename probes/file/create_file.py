@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import Names, ProcessEvent, Tail, s32, u32, u64
-from probes.probe import Form, Hook, Probe, TailProgram
+from probes.probe import Form, Hook, Ladder, Mechanism, Probe, TailProgram
 from probes.text import printable, to_text
 
 
@@ -19,7 +19,7 @@ class CreateFile(ProcessEvent, gc=False):
     category = "file"
     action_type = "creation"
 
-    fd: Annotated[s32, Names("Descriptor of the new file.", None, "hookline.file.fd", "long")]
+    fd: Annotated[s32, Names("Descriptor of the new file; -1: not known.", None, "hookline.file.fd", "long")]
     device: Annotated[u32, Names("Device, in the kernel's encoding.", None, "hookline.file.device", "long")]
     inode: Annotated[u64, Names("Inode number.", None, "file.inode")]
     mode: Annotated[u32, Names("Type and permission bits.", None, "hookline.file.mode", "long")]
@@ -38,9 +38,25 @@ def _opened(call: str, *, optional: bool = False) -> Hook:
     return Hook("create_file_opened", "tracepoint", f"syscalls:sys_exit_{call}", optional=optional, sees=f"{call}(2)")
 
 
+def _function(name: Ladder, mechanism: Mechanism, misses: str) -> Form:
+    return Form(
+        name,
+        hooks=(Hook("create_file_open_returned", mechanism, "do_filp_open", sees="every open, the kernel's own too"),),
+        tails=(TailProgram("create_file_report", mechanism),),
+        misses=misses,
+    )
+
+
 PROBE = Probe(
     event=CreateFile,
     forms=(
+        _function("fentry", "fexit", "mknod(2), and descriptors"),
+        _function(
+            "kprobe",
+            "kretprobe",
+            "mknod(2), descriptors, and opens that return while more are under way than the kernel keeps return "
+            "probes for (twice the number of CPUs, at least 10)",
+        ),
         Form(
             "tracepoint",
             hooks=(
