@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from probes.event import Names, ProcessEvent, Tail, s32, u32, u64
@@ -38,25 +39,28 @@ def _opened(call: str, *, optional: bool = False) -> Hook:
     return Hook("create_file_opened", "tracepoint", f"syscalls:sys_exit_{call}", optional=optional, sees=f"{call}(2)")
 
 
-def _function(name: Ladder, mechanism: Mechanism, misses: str) -> Form:
-    return Form(
-        name,
-        hooks=(Hook("create_file_open_returned", mechanism, "do_filp_open", sees="every open, the kernel's own too"),),
-        tails=(TailProgram("create_file_report", mechanism),),
-        misses=misses,
-    )
+_RETURN_PROBES = (
+    "opens that return while more are under way than the kernel keeps return probes for (twice the number of CPUs, at "
+    "least 10)"
+)
+
+
+def _function(name: Ladder, mechanism: Mechanism, misses: str) -> Iterator[Form]:
+    """At the function that opens for all others, by the names that it has had."""
+    for function in ("do_filp_open", "do_file_open"):
+        yield Form(
+            name,
+            hooks=(Hook("create_file_open_returned", mechanism, function, sees="every open, the kernel's own too"),),
+            tails=(TailProgram("create_file_report", mechanism),),
+            misses=f"mknod(2), which descriptor the file got{misses}",
+        )
 
 
 PROBE = Probe(
     event=CreateFile,
     forms=(
-        _function("fentry", "fexit", "mknod(2), and descriptors"),
-        _function(
-            "kprobe",
-            "kretprobe",
-            "mknod(2), descriptors, and opens that return while more are under way than the kernel keeps return "
-            "probes for (twice the number of CPUs, at least 10)",
-        ),
+        *_function("fentry", "fexit", ""),
+        *_function("kprobe", "kretprobe", f", and {_RETURN_PROBES}"),
         Form(
             "tracepoint",
             hooks=(

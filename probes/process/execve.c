@@ -161,33 +161,48 @@ static __always_inline u32 execve_environment(struct hl_record *record, u64 at, 
 	return HL_EXECVE_ENVIRONMENT_CUT;
 }
 
-int execve_succeeded(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void execve_go_on(void *ctx)
 {
-	struct linux_binprm *binprm = (struct linux_binprm *)ctx->args[2];
-	struct hl_record *record = hl_begin(HL_KIND_EXECVE, HL_SLOT_EXECVE, HL_SIZE_EXECVE);
+#ifdef HL_FORM_EXECVE_TRACEPOINT
+	hl_raw_tails.call(ctx, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+#else
+	hl_call(ctx, HL_FORM_EXECVE, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+#endif
+}
+
+/* At sched_process_exec, or in finalize_exec(), with which every loader of an image ends. */
+int execve_succeeded(void *ctx)
+{
+#ifdef HL_FORM_EXECVE_TRACEPOINT
+	struct linux_binprm *binprm = (struct linux_binprm *)((struct bpf_raw_tracepoint_args *)ctx)->args[2];
+#else
+	struct linux_binprm *binprm = (struct linux_binprm *)hl_argument(ctx, HL_FORM_EXECVE, 0);
+#endif
+	struct hl_record *record;
 	u32 length;
 
+	record = hl_begin_in(HL_LANE_OF(HL_FORM_EXECVE), HL_KIND_EXECVE, HL_SLOT_EXECVE, HL_SIZE_EXECVE);
 	if (!record)
 		return 0;
 	length = hl_append_string(record, READ(binprm->filename), HL_EXECVE_FILENAME_MAX,
 				  bpf_probe_read_kernel_str);
 	hl_body(record, execve)->filename_length = hl_chop(record, length);
-	hl_raw_tails.call(ctx, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+	execve_go_on(ctx);
 	hl_discard(record);
 	return 0;
 }
 
-int execve_succeeded_paths(struct bpf_raw_tracepoint_args *ctx)
+int execve_succeeded_paths(void *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct mm_struct *mm = READ(task->mm);
-	struct hl_record *record = hl_this_record();
+	struct hl_record *record = hl_this_record_in(HL_LANE_OF(HL_FORM_EXECVE));
 	struct hl_execve *body;
 
 	if (!record)
 		return 0;
 	if (!execve_paths(record)) {
-		hl_raw_tails.call(ctx, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+		execve_go_on(ctx);
 		execve_paths_cut(record);
 	}
 	body = hl_body(record, execve);

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import Names, ProcessEvent, Tail, Variable, s32, u32, u64
-from probes.probe import USER_REGISTERS, Form, Hook, Probe, TailProgram
+from probes.probe import USER_REGISTERS, Form, Hook, Ladder, Mechanism, Probe, TailProgram
 from probes.text import printable, to_text
 
 
@@ -68,22 +68,28 @@ def _failed(call: str) -> Hook:
     )
 
 
+def _form(name: Ladder, mechanism: Mechanism, target: str) -> Form:
+    return Form(
+        name,
+        hooks=(
+            Hook("execve_succeeded", mechanism, target, sees="every successful execution"),
+            _failed("execve"),
+            _failed("execveat"),
+        ),
+        tails=(
+            TailProgram("execve_succeeded_paths", mechanism),
+            TailProgram("execve_failed_paths", "tracepoint", needs="execve_failed"),
+        ),
+        misses="failures of 32-bit system calls; arguments beyond the 256th of a failure",
+    )
+
+
 PROBE = Probe(
     event=Execve,
     forms=(
-        Form(
-            "tracepoint",
-            hooks=(
-                Hook("execve_succeeded", "raw_tracepoint", "sched_process_exec", sees="every successful execution"),
-                _failed("execve"),
-                _failed("execveat"),
-            ),
-            tails=(
-                TailProgram("execve_succeeded_paths", "raw_tracepoint"),
-                TailProgram("execve_failed_paths", "tracepoint", needs="execve_failed"),
-            ),
-            misses="failures of 32-bit system calls; arguments beyond the 256th of a failure",
-        ),
+        _form("tracepoint", "raw_tracepoint", "sched_process_exec"),
+        _form("fentry", "fentry", "finalize_exec"),
+        _form("kprobe", "kprobe", "finalize_exec"),
     ),
     structs={
         "linux_binprm": ("filename",),
