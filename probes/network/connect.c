@@ -3,7 +3,9 @@
  * Seen at return alone: the descriptor comes from the caller's saved registers
  * and the addresses from the kernel's own socket, so that a caller who rewrites
  * its sockaddr meanwhile changes nothing. After a failure the socket holds
- * nothing or an older peer; only then is the caller's sockaddr read, and said so.
+ * nothing or an older peer. Then the address is told that the kernel was asked
+ * for: as it has it, where the function that judges it can be watched; else as
+ * it lies in the caller's memory, which is said.
  */
 
 #include "network/sockets.h"
@@ -11,6 +13,54 @@
 #define CONNECT_EINPROGRESS	115
 #define CONNECT_EALREADY	114
 #define CONNECT_UNIX_NAME_AT	2	/* of sun_path in sockaddr_un */
+
+#ifndef HL_FORM_CONNECT_TRACEPOINT
+
+/* What the kernel was asked for, in its own copy. */
+struct connect_asked {
+	u32 size;	/* of the address */
+	u32 pad;
+	union {
+		struct sockaddr_in6 inet;
+		u8 bytes[CONNECT_UNIX_NAME_AT + HL_CONNECT_PATH_MAX];
+	};
+};
+
+/* By thread, for as long as one call. */
+BPF_TABLE("lru_hash", u32, struct connect_asked, connect_asked_for, 4096);
+
+/* security_socket_connect(struct socket *, struct sockaddr *, int) */
+int connect_judged(void *ctx)
+{
+	const void *address = (const void *)hl_argument(ctx, HL_FORM_CONNECT, 1);
+	u64 size = (u32)hl_argument(ctx, HL_FORM_CONNECT, 2);
+	u32 thread = bpf_get_current_pid_tgid();
+	struct connect_asked asked = {};
+
+	asked.size = size;
+	if (size > sizeof(asked.bytes))
+		size = sizeof(asked.bytes);
+	HIDE(size);
+	if (size <= sizeof(asked.bytes))
+		bpf_probe_read_kernel(asked.bytes, size, address);
+	connect_asked_for.update(&thread, &asked);
+	return 0;
+}
+
+static __always_inline void connect_forget(void)
+{
+	u32 thread = bpf_get_current_pid_tgid();
+
+	connect_asked_for.delete(&thread);
+}
+
+#else
+
+static __always_inline void connect_forget(void)
+{
+}
+
+#endif
 
 /* Whether the socket holds the peer that this call asked for: it succeeded, or goes on. */
 static __always_inline bool connect_holds_peer(s64 result)
@@ -27,6 +77,42 @@ static __always_inline u32 connect_append_name(struct hl_record *record, const v
 	return user ? hl_append_user(record, name, size) : hl_append_kernel(record, name, size);
 }
 
+static __always_inline u32 connect_append_asked(struct hl_record *record, const void *asked)
+{
+	u32 size;
+
+#ifndef HL_FORM_CONNECT_TRACEPOINT
+	u32 thread = bpf_get_current_pid_tgid();
+	struct connect_asked *kept = asked ? connect_asked_for.lookup(&thread) : NULL;
+
+	if (kept)
+		return kept->size <= CONNECT_UNIX_NAME_AT ?
+			       0 :
+			       connect_append_name(record, kept->bytes + CONNECT_UNIX_NAME_AT,
+						   kept->size - CONNECT_UNIX_NAME_AT, false);
+#endif
+	hl_body(record, connect)->from_caller = 1;
+	size = READ(hl_user_registers()->dx);
+	if (!asked || size <= CONNECT_UNIX_NAME_AT)
+		return 0;
+	return connect_append_name(record, asked + CONNECT_UNIX_NAME_AT, size - CONNECT_UNIX_NAME_AT, true);
+}
+
+/* Takes the remote end from what was asked for; true where only the caller's memory tells. */
+static __always_inline bool connect_take_asked(struct socket_ends *ends, const void *asked)
+{
+#ifndef HL_FORM_CONNECT_TRACEPOINT
+	u32 thread = bpf_get_current_pid_tgid();
+	struct connect_asked *kept = asked ? connect_asked_for.lookup(&thread) : NULL;
+
+	if (kept) {
+		socket_take_asked(&ends->remote, ends->family, &kept->inet);
+		return false;
+	}
+#endif
+	return socket_read_caller(&ends->remote, ends->family, asked);
+}
+
 static __always_inline u32 connect_append_path(struct hl_record *record, struct sock *sock,
 					       const void *asked)
 {
@@ -37,11 +123,7 @@ static __always_inline u32 connect_append_path(struct hl_record *record, struct 
 	if (address && size > CONNECT_UNIX_NAME_AT)
 		return connect_append_name(record, (void *)&address->name + CONNECT_UNIX_NAME_AT,
 					   size - CONNECT_UNIX_NAME_AT, false);
-	hl_body(record, connect)->from_caller = 1;
-	size = READ(hl_user_registers()->dx);
-	if (!asked || size <= CONNECT_UNIX_NAME_AT)
-		return 0;
-	return connect_append_name(record, asked + CONNECT_UNIX_NAME_AT, size - CONNECT_UNIX_NAME_AT, true);
+	return connect_append_asked(record, asked);
 }
 
 enum { CONNECT_FD, CONNECT_FILE, CONNECT_RESULT, CONNECT_ASKED };
@@ -114,7 +196,7 @@ static __always_inline bool connect_tell(struct hl_record *record)
 		return false;
 	socket_read_ends(&ends, sock);
 	if (ends.family != AF_UNIX && !connect_holds_peer(result))
-		from_caller = socket_read_caller(&ends.remote, ends.family, asked);
+		from_caller = connect_take_asked(&ends, asked);
 	if (!connect_wanted(&ends))
 		return false;
 	if (!hl_fill(record, HL_KIND_CONNECT, HL_SLOT_CONNECT, HL_SIZE_CONNECT))
@@ -142,5 +224,6 @@ int connect_report(void *ctx)
 
 	if (record && !connect_tell(record))
 		hl_discard(record);
+	connect_forget();
 	return 0;
 }

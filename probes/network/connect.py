@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from socket import AF_UNIX
-from typing import Annotated
+from typing import Annotated, Literal
 
 from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
@@ -59,30 +59,44 @@ class Connect(ProcessEvent, gc=False):
         )
 
 
+_HOOKS = (
+    Hook(
+        "connect_returned",
+        "tracepoint",
+        "syscalls:sys_exit_connect",
+        helpers=USER_REGISTERS,
+        sees="connect(2)",
+    ),
+    Hook(
+        "connect_by_io_uring",
+        "tracepoint",
+        "io_uring:io_uring_complete",
+        optional=True,
+        sees="connections made through io_uring",
+    ),
+)
+_TAILS = (TailProgram("connect_report", "tracepoint"),)
+_MISSES = (
+    "32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which need no connect(2); a call that a signal "
+    "interrupts is told with EINTR, and again if the kernel restarts it"
+)
+
+
+def _judged(mechanism: Literal["fentry", "kprobe"]) -> Form:
+    hook = Hook("connect_judged", mechanism, "security_socket_connect", sees="the address, in the kernel's own copy")
+    return Form(mechanism, hooks=(hook, *_HOOKS), tails=_TAILS, misses=_MISSES)
+
+
 PROBE = Probe(
     event=Connect,
     forms=(
+        _judged("fentry"),
+        _judged("kprobe"),
         Form(
             "tracepoint",
-            hooks=(
-                Hook(
-                    "connect_returned",
-                    "tracepoint",
-                    "syscalls:sys_exit_connect",
-                    helpers=USER_REGISTERS,
-                    sees="connect(2)",
-                ),
-                Hook(
-                    "connect_by_io_uring",
-                    "tracepoint",
-                    "io_uring:io_uring_complete",
-                    optional=True,
-                    sees="connections made through io_uring",
-                ),
-            ),
-            tails=(TailProgram("connect_report", "tracepoint"),),
-            misses="32-bit connect(2) on a 64-bit kernel; TCP Fast Open and sendto(2), which need no "
-            "connect(2); a call that a signal interrupts is told with EINTR, and again if the kernel restarts it",
+            hooks=_HOOKS,
+            tails=_TAILS,
+            misses=f"{_MISSES}; after a failure, an address that the caller has rewritten meanwhile",
         ),
     ),
     structs={

@@ -59,27 +59,31 @@ static __always_inline void socket_read_ends(struct socket_ends *ends, struct so
 	}
 }
 
-/*
- * Takes an end from the caller's sockaddr; a v4 address that a v6 socket was
- * given is told as mapped. False where there is nothing to read.
- */
+/* Takes an end from a sockaddr as long as sockaddr_in6; a v4 address that a v6 socket was given is told as mapped. */
+static __always_inline void socket_take_asked(struct socket_end *end, u16 family, const struct sockaddr_in6 *asked)
+{
+	end->port = bpf_ntohs(asked->sin6_port);
+	__builtin_memset(end->address, 0, sizeof(end->address));
+	if (asked->sin6_family == AF_INET && family == AF_INET) {
+		end->v4 = ((struct sockaddr_in *)asked)->sin_addr;
+	} else if (asked->sin6_family == AF_INET) {
+		end->words[2] = bpf_htonl(0xffff);
+		end->words[3] = ((struct sockaddr_in *)asked)->sin_addr;
+	} else if (asked->sin6_family == AF_INET6 && family == AF_INET6) {
+		__builtin_memcpy(end->address, &asked->sin6_addr, 16);
+	}
+}
+
+/* Takes an end from the caller's sockaddr. False where there is nothing to read. */
 static __always_inline bool socket_read_caller(struct socket_end *end, u16 family, const void *address)
 {
 	struct sockaddr_in6 asked = {};
 
 	if (!address || bpf_probe_read_user(&asked, sizeof(struct sockaddr_in), address))
 		return false;
-	end->port = bpf_ntohs(asked.sin6_port);
-	__builtin_memset(end->address, 0, sizeof(end->address));
-	if (asked.sin6_family == AF_INET && family == AF_INET) {
-		end->v4 = ((struct sockaddr_in *)&asked)->sin_addr;
-	} else if (asked.sin6_family == AF_INET) {
-		end->words[2] = bpf_htonl(0xffff);
-		end->words[3] = ((struct sockaddr_in *)&asked)->sin_addr;
-	} else if (asked.sin6_family == AF_INET6 && family == AF_INET6 &&
-		   !bpf_probe_read_user(&asked, sizeof(asked), address)) {
-		__builtin_memcpy(end->address, &asked.sin6_addr, 16);
-	}
+	if (asked.sin6_family == AF_INET6 && bpf_probe_read_user(&asked, sizeof(asked), address))
+		__builtin_memset(&asked.sin6_addr, 0, sizeof(asked.sin6_addr));
+	socket_take_asked(end, family, &asked);
 	return true;
 }
 

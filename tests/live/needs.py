@@ -29,6 +29,11 @@ def lacking(item: pytest.Item) -> str:
     return next((feature for feature in wanted if not FEATURES[feature]()), "")
 
 
+def by_function(attach: str | None) -> bool:
+    """Whether a probe that has a function form is in it, where `attach` was asked for (None: the best form)."""
+    return FEATURES["kprobes"]() and attach != "tracepoint"
+
+
 def deselect(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Take what cannot run here out of `items`."""
     if config.option.collectonly:
