@@ -30,7 +30,7 @@ NOBODY = 65_534
 @pytest.fixture(scope="module")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The module, in a file with a name that is no good one."""
-    [found] = [path for folder in FOLDERS if folder for path in Path(folder).rglob(f"{NAME}.ko*")][:1]
+    [found] = [path for folder in FOLDERS if folder for path in Path(folder).glob(f"kernel/drivers/net/{NAME}.ko*")][:1]
     content = found.read_bytes()
     path = tmp_path_factory.mktemp("module") / f'{NAME}.\n\u00ff ".ko'
     path.write_bytes(lzma.decompress(content) if found.suffix == ".xz" else content)
