@@ -13,6 +13,9 @@ import trio
 from probes.event import HostEvent
 from sinks.protocol import Schema
 
+_CLOCK_SET_NS = 1_000_000
+"""Two looks at both clocks differ by less, unless the wall clock was set; then a process has one start time."""
+
 Encode = Callable[[Sequence[HostEvent], Schema, int], bytes]
 """(events, schema, boot offset in ns) -> NDJSON"""
 
@@ -91,6 +94,7 @@ async def gather(
     """Pass on at `events` or more, or when the oldest has waited `age_s`; and what is left at the end."""
     batch: Batch | None = None
     deadline = math.inf
+    offset = boot_offset()
     async with receive, send:
         ended = False
         while not ended:
@@ -101,7 +105,10 @@ async def gather(
                     ended = True
                 else:
                     if batch is None:
-                        batch = Batch(needs(), boot_offset())
+                        now = boot_offset()
+                        if abs(now - offset) >= _CLOCK_SET_NS:
+                            offset = now
+                        batch = Batch(needs(), offset)
                         deadline = trio.current_time() + age_s
                     batch.add(some, encode)
                     del some  # else they would stay until the next ones come

@@ -1,21 +1,132 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Records to events: one generated function a kind, made once at start."""
+"""Records to events: one generated function a kind, made once at start.
+
+A decoder checks a record whole and takes it apart into the few pieces that an
+event keeps. What is inside a piece is read by a reader, when somebody asks.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from probes.errors import RecordError
-from probes.event import ProcessEvent
-from probes.layout import PREFIX, Field, Layout, layout
+from probes.event import Opaque, ProcessEvent
+from probes.layout import Layout, Member, Piece, layout
+from probes.text import Remembered
 
 Decode = Callable[[bytes, int, int], ProcessEvent]
 """(buffer, offset, size) -> event; sizes in bytes. Raises `RecordError`."""
 
+Read = Callable[[bytes], tuple[Any, ...]]
+"""Piece of a record -> the values of its fields. Raises `RecordError`."""
 
-def _variable(environment: bytes, key: bytes) -> bytes:
+
+@cache
+def origin_reader() -> tuple[tuple[str, ...], Read]:
+    """The names of the fields in an event's `origin`, and what reads their values."""
+    piece = layout(ProcessEvent).origin
+    read: Read = struct.Struct(piece.format()).unpack
+    return tuple(member.name for member in piece.members), Remembered(read).__getitem__
+
+
+@cache
+def body_reader(event: type[ProcessEvent]) -> tuple[tuple[str, ...], Read]:
+    """The names of the fields in an event's `body`, and what reads their values."""
+    shape = layout(event)
+    tails = [tail.name for tail in shape.rest_tails]
+    members = [member.name for member in shape.rest.members]
+    names = (*members[: len(members) - len(tails)], *tails)
+    lines = [
+        "def read(_piece):",
+        f"    if len(_piece) < {shape.rest.size}:",
+        f"        raise RecordError('a {event.event_name} record is cut short')",
+        f"    {_tuple(members)} = unpack_from(_piece)",
+        f"    _end = {shape.rest.size}",
+    ]
+    for tail in tails:
+        lines += [f"    _start, _end = _end, _end + {tail}_length", f"    {tail} = _piece[_start:_end]"]
+    lines += [
+        "    if _end != len(_piece):",
+        f"        raise RecordError('the lengths inside a {event.event_name} record do not add up')",
+        f"    return {_tuple(names)}",
+    ]
+    read: Read = _function("read", lines, event, unpack_from=struct.Struct(shape.rest.format()).unpack_from)
+    return names, Remembered(read).__getitem__ if shape.is_remembered else read
+
+
+@cache
+def decoder(event: type[ProcessEvent]) -> Decode:
+    """The decoder of one kind, as generated code; an event's fields can be read as soon as it is made."""
+    shape = layout(event)
+    _make_readable(shape)
+    origin = Member("origin", Opaque("", shape.origin.size), shape.origin.offset, 0)
+    unpacked = Piece((*sorted((*shape.own, origin), key=lambda member: member.offset),), 0, shape.size)
+    names = [member.name for member in unpacked.members]
+    lines = [
+        "def decode(_buffer, _offset, _size):",
+        f"    if _size < {shape.size}:",
+        f"        raise RecordError(f'a {event.event_name} record of {{_size}} bytes is cut short')",
+        f"    {_tuple(names)} = unpack_from(_buffer, _offset)",
+        "    _end = _offset + _size",
+    ]
+    values, at = {}, "_end"
+    for tail in reversed(shape.own_tails):
+        lines.append(f"    {tail.name}_at = {at} - {tail.name}_length")
+        values[tail.name] = f"_buffer[{tail.name}_at:{at}]"
+        at = f"{tail.name}_at"
+    lengths = [f"{tail.name}_length" for tail in shape.rest_tails]
+    if shape.is_remembered:
+        lines.append(f"    if {at} < _offset + {shape.size}:")
+    elif lengths:
+        lines.append(f"    {_tuple(lengths)} = unpack_lengths(_buffer, _offset + {shape.size - 4 * len(lengths)})")
+    if not shape.is_remembered:
+        lines.append(f"    if {' + '.join([str(shape.size), *lengths])} != _size:")
+    lines += [
+        f"        raise RecordError(f'the lengths inside a {event.event_name} record do not add up to {{_size}}')",
+        f"    body = _buffer[_offset + {shape.rest.offset}:{at}]",
+    ]
+    if shape.is_remembered:
+        lines.append("    read(body)  # which checks the other lengths")
+    held = [name for name in event.__struct_fields__ if name in {*names, *values, "body"}]
+    lines.append(f"    return Event({', '.join(values.get(name, name) for name in held)})")
+    decode: Decode = _function(
+        "decode",
+        lines,
+        event,
+        unpack_from=struct.Struct(unpacked.format()).unpack_from,
+        unpack_lengths=struct.Struct(f"<{len(lengths)}I").unpack_from,
+        read=body_reader(event)[1],
+    )
+    return decode
+
+
+def _make_readable(shape: Layout) -> None:
+    """Give the event's class a property for each field that its instances do not hold."""
+    for place, name in enumerate(origin_reader()[0]):
+        setattr(ProcessEvent, name, _inside("origin", origin_reader()[1], place))
+    names, read = body_reader(shape.event)
+    for place, name in enumerate(names):
+        setattr(shape.event, name, _inside("body", read, place))
+    for field in shape.fields:
+        if field.variable is not None:
+            setattr(shape.event, field.name, _inside_environment(field.variable.name))
+
+
+def _inside(piece: str, read: Read, place: int) -> property:
+    get = attrgetter(piece)
+    return property(lambda event: read(get(event))[place])
+
+
+def _inside_environment(name: str) -> property:
+    key = f"{name}=".encode()
+    return property(lambda event: variable(event.environment, key))
+
+
+def variable(environment: bytes, key: bytes) -> bytes:
     """The value behind `key` ("NAME=") among strings that a NUL ends; empty where it is not set."""
     for string in environment.split(b"\0"):
         if string.startswith(key):
@@ -23,56 +134,14 @@ def _variable(environment: bytes, key: bytes) -> bytes:
     return b""
 
 
-def decoder(event: type[ProcessEvent]) -> Decode:
-    """The decoder of one kind, as generated code over one `struct.Struct`."""
-    shape = layout(event)
-    namespace: dict[str, Any] = {
-        "unpack": struct.Struct(shape.format()).unpack_from,
-        "unpack_lengths": struct.Struct(f"<{len(shape.tails)}I").unpack_from,
-        "Event": event,
-        "RecordError": RecordError,
-        "variable": _variable,
-    }
-    exec(compile(_source(shape), f"<decoder of {event.event_name}>", "exec"), namespace)  # noqa: S102 - from declarations alone
-    decode: Decode = namespace["decode"]
-    return decode
+def _tuple(names: Iterable[str]) -> str:
+    return f"({''.join(f'{name}, ' for name in names)})"
 
 
-def _source(shape: Layout) -> str:
-    name = shape.event.event_name
-    lines = [
-        "def decode(buffer, offset, size):",
-        f"    if size < {shape.size}:",
-        f"        raise RecordError(f'a {name} record of {{size}} bytes is cut short')",
-    ]
-    if shape.tails:
-        lengths = [f"{tail.name}_length" for tail in shape.tails]
-        lines.append(f"    ({', '.join(lengths)},) = unpack_lengths(buffer, offset + {shape.lengths_at()})")
-    at = f"offset + {shape.size}"
-    for tail in shape.tails:
-        lines.append(f"    {tail.name}_at = {at}")
-        at = f"{tail.name}_at + {tail.name}_length"
-    lines += [
-        f"    end = {at}",
-        "    if end - offset != size:",
-        f"        raise RecordError(f'the lengths inside a {name} record do not add up to {{size}}')",
-    ]
-    ends = [*(f"{tail.name}_at" for tail in shape.tails[1:]), "end"][: len(shape.tails)]
-    values = [f"*unpack(buffer, offset + {PREFIX.size})"]
-    fields = {field.name for field in shape.fields}
-    values += [
-        f"buffer[{tail.name}_at:{end}]" for tail, end in zip(shape.tails, ends, strict=True) if tail.name in fields
-    ]
-    values += [
-        f"variable(buffer[environment_at:end], {key!r}) if environment_length else b''"
-        for key in map(_key, shape.fields)
-        if key
-    ]
-    return "\n".join([*lines, f"    return Event({', '.join(values)})", ""])
-
-
-def _key(field: Field) -> bytes | None:
-    return f"{field.variable.name}=".encode() if field.variable is not None else None
+def _function(name: str, lines: list[str], event: type[ProcessEvent], **namespace: Any) -> Any:
+    scope = {"Event": event, "RecordError": RecordError, **namespace}
+    exec(compile("\n".join(lines), f"<{name} {event.event_name}>", "exec"), scope)  # noqa: S102 - from declarations alone
+    return scope[name]
 
 
 class Decoder:

@@ -12,15 +12,22 @@ comes from the kernel, as the kernel sent it: names of the host are bytes and
 become text only where they leave (`probes.text`). Any other field is filled
 later, by an enrichment, and has a default. Scalars stand before tails, tails
 before variables.
+
+An event keeps its record in few pieces, and a field is read from its piece
+when somebody asks. Most of a record comes again and again with the same bytes
+(the session, the namespaces, the paths of a program that runs often), so that
+whatever was made of a piece can be remembered. Fields that are marked `Own`,
+because they differ from event to event, are kept apart from those pieces.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -126,6 +133,20 @@ class HashedFile:
     path: str
     md5: str
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Marks a field that an event keeps by itself.
+
+    What lacks this mark is kept in one piece with its neighbours. If a body has a field of its own, the rest of it is
+    taken to come again and again. Tails of their own stand behind the others.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Marks bytes of the record that an event keeps in one piece; no field of the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +304,29 @@ class Enriched(HostEvent, gc=False, kw_only=True):
     ] = UNKNOWN
 
 
-class ProcessEvent(Enriched, gc=False):
+def _is_held(hint: object) -> bool:
+    """Whether instances have this field by themselves, rather than in a piece of the record."""
+    marks = getattr(hint, "__metadata__", ())
+    of_record = any(isinstance(mark, Scalar | Chars | Ip | Opaque | Tail | Variable) for mark in marks)
+    return any(isinstance(mark, Own | Block) for mark in marks) or (bool(marks) and not of_record)
+
+
+class _Pieces(msgspec.StructMeta):
+    """Makes instances hold their own fields and the pieces; `probes.decoder` makes the other fields readable."""
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> _Pieces:
+        declared = namespace.get("__annotations__", {})
+        scope = {"__annotations__": declared, "__module__": namespace["__module__"]}
+        hints = typing.get_type_hints(type(name, (), scope), include_extras=True)
+        held = {key: hint for key, hint in hints.items() if _is_held(hint)}
+        if namespace.get("environment_limit"):
+            held = {"environment": bytes, **held}
+        cls = super().__new__(mcls, name, bases, {**namespace, "__annotations__": held}, **options)
+        cls.__annotations__ = declared
+        return cls
+
+
+class ProcessEvent(Enriched, metaclass=_Pieces, gc=False):
     """An event with the process that caused it, as the kernel saw it at that moment.
 
     The wire fields up to here are ``struct hl_header``; those of a subclass
@@ -299,8 +342,14 @@ class ProcessEvent(Enriched, gc=False):
     subject: ClassVar[str] = "process"
     """Under which ECS prefix the causing process stands."""
 
-    pid: Annotated[u32, Names("Thread id.", "pid", "process.thread.id", "long")]
-    tgid: Annotated[u32, Names("Process id (thread group).", "tgid", "process.pid", "long")]
+    pid: Annotated[u32, Own(), Names("Thread id.", "pid", "process.thread.id", "long")]
+    tgid: Annotated[u32, Own(), Names("Process id (thread group).", "tgid", "process.pid", "long")]
+    start_time: Annotated[u64, Own(), BootTime(), Names("Start, ns since boot.", None, "process.start", "date")]
+    ns_pid: Annotated[u32, Own(), Names("Process id in its own pid namespace.", None, "process.vpid", "long")]
+
+    origin: Annotated[bytes, Block()]
+    """The fields from `ppid` to `nodename`."""
+
     ppid: Annotated[u32, Names("Process id of the parent.", "ppid", "process.parent.pid", "long")]
     pgid: Annotated[u32, Names("Process group id.", "pgid", "process.group_leader.pid", "long")]
     sid: Annotated[u32, Names("Session id, of setsid(2).", "sid", "process.session_leader.pid", "long")]
@@ -309,21 +358,23 @@ class ProcessEvent(Enriched, gc=False):
     euid: Annotated[u32, Names("Effective user id.", None, "user.effective.id")]
     sessionid: Annotated[s32, Names("Audit session, -1: none.", "sessionid", "hookline.audit.session", "long")]
     login_uid: Annotated[s32, Names("Audit login uid, -1: none.", None, "hookline.audit.login_uid", "long")]
-    ns_pid: Annotated[u32, Names("Process id in its own pid namespace.", None, "process.vpid", "long")]
     pid_ns: Annotated[u32, Names("Inode of the pid namespace.", None, "hookline.namespace.pid", "long")]
     mnt_ns: Annotated[u32, Names("Inode of the mount namespace.", None, "hookline.namespace.mnt", "long")]
-    start_time: Annotated[u64, BootTime(), Names("Start, ns since boot.", None, "process.start", "date")]
     parent_start_time: Annotated[
         u64, BootTime(), Names("Start of the parent, ns since boot.", None, "process.parent.start", "date")
     ]
     cgroup: Annotated[u64, Names("Id of the v2 cgroup.", None, "hookline.cgroup.id", "long")]
-    exe_file: Annotated[
-        bytes, Opaque("hl_file_id", 40), Names("Identity of the executable: see `FileId`; zeros: none.")
-    ]
-    comm: Annotated[bytes, Chars(16), Names("Name of the thread.", "comm", "process.name")]
     tty: Annotated[bytes, Chars(16), Names("Controlling terminal.", "tty_name", "hookline.tty.name")]
     nodename: Annotated[
         bytes,
         Chars(64),
         Names("UTS node name: of the host, container or pod.", "nodename", "hookline.nodename"),
     ]
+
+    exe_file: Annotated[
+        bytes, Opaque("hl_file_id", 40), Own(), Names("Identity of the executable: see `FileId`; zeros: none.")
+    ]
+    comm: Annotated[bytes, Chars(16), Own(), Names("Name of the thread.", "comm", "process.name")]
+
+    body: Annotated[bytes, Block()]
+    """The fields of the subclass that are not its `Own`."""

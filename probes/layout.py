@@ -3,8 +3,10 @@
 
 A record is ``u32 length, u32 kind``, the header (`ProcessEvent`'s wire
 fields), the body (the subclass's), then the tails in order of declaration,
-packed. The body ends with one ``u32 NAME_length`` a tail. Members are
-naturally aligned, padding is explicit, and everything is little-endian.
+packed. The body holds the fields of its own (`probes.event.Own`) and one
+``u32 NAME_length`` for each of their tails, then the others in the same way:
+so the others, with their tails, are one piece. Members are naturally aligned,
+padding is explicit, and everything is little-endian.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from probes.event import (
+    Block,
     BootTime,
     Chars,
     Derived,
+    Enriched,
     Hex,
     HostEvent,
     Ip,
     Names,
     Opaque,
+    Own,
     ProcessEvent,
     Scalar,
     Tail,
@@ -55,6 +60,7 @@ class Field:
     hex: bool = False
     unique: bool = False
     derived: Derived | None = None
+    own: bool = False
     python_type: type = str
 
 
@@ -66,6 +72,23 @@ class Member:
     wire: Wire
     offset: int
     pad: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Members that follow each other, and that an event keeps as one `bytes`."""
+
+    members: tuple[Member, ...]
+    offset: int
+    size: int
+
+    def format(self) -> str:
+        """The `struct` format of its members."""
+        at, codes = self.offset, "<"
+        for member in self.members:
+            codes += f"{member.offset - at}x{_code(member.wire)}"
+            at = member.offset + _width(member.wire)
+        return codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +104,33 @@ class Layout:
     size: int
     """Bytes before the first tail."""
 
+    own: tuple[Member, ...]
+    """Of header and body: the fields of their own, and the lengths of such tails."""
+
+    origin: Piece
+    """The others of the header."""
+
+    rest: Piece
+    """The others of the body, their tails' lengths among them. In a record, these tails follow at once."""
+
     def cut_bit(self, tail: str) -> int:
         """The bit in ``flags`` that says `tail` was cut or could not be read whole."""
         return 1 << [field.name for field in self.tails].index(tail)
 
-    def format(self) -> str:
-        """The `struct` format of the fixed part behind the prefix, without the lengths of the tails."""
-        values = (*self.header, *self.body)[: len(self.header) + len(self.body) - len(self.tails)]
-        return "<" + "".join(f"{m.pad}x" * bool(m.pad) + _code(m.wire) for m in values)
+    @property
+    def own_tails(self) -> tuple[Field, ...]:
+        """The last tails of the record."""
+        return tuple(tail for tail in self.tails if tail.own)
 
-    def lengths_at(self) -> int:
-        """Offset of the tails' lengths, which follow each other."""
-        return self.size - 4 * len(self.tails)
+    @property
+    def rest_tails(self) -> tuple[Field, ...]:
+        """The first tails of the record."""
+        return tuple(tail for tail in self.tails if not tail.own)
+
+    @property
+    def is_remembered(self) -> bool:
+        """Whether the rest comes again and again: see `probes.event.Own`."""
+        return len(self.rest.members) < len(self.body)
 
 
 def _rank(field: Field) -> int:
@@ -135,11 +173,17 @@ def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
 def struct_fields(event: type[HostEvent]) -> tuple[Field, ...]:
     """The fields that an `event` has as attributes, in the order of its constructor."""
     hints = typing.get_type_hints(event, include_extras=True)
-    fields = [_field(name, hints[name]) for name in event.__struct_fields__]
+    added = set(Enriched.__struct_fields__) - set(HostEvent.__struct_fields__)
+    names = [name for name in hints if name not in added] + [name for name in hints if name in added]
+    fields = [_field(name, hints[name]) for name in names if not _is_no_field(hints[name])]
     renamed = event.renamed
     return tuple(
         replace(field, names=replace(field.names, smith=renamed.get(field.name, field.names.smith))) for field in fields
     )
+
+
+def _is_no_field(annotation: object) -> bool:
+    return typing.get_origin(annotation) is typing.ClassVar or Block() in getattr(annotation, "__metadata__", ())
 
 
 def _field(name: str, annotation: object) -> Field:
@@ -160,6 +204,7 @@ def _field(name: str, annotation: object) -> Field:
         boot_time=one(BootTime) is not None,
         hex=one(Hex) is not None,
         unique=one(Unique) is not None,
+        own=one(Own) is not None or name in HostEvent.__struct_fields__,
         python_type=typing.get_args(annotation)[0],
     )
 
@@ -178,23 +223,53 @@ def _end(members: tuple[Member, ...], start: int) -> int:
 
 @cache
 def layout(event: type[ProcessEvent]) -> Layout:
-    """The layout of one event class."""
+    """The layout of one event class.
+
+    Raises:
+        TypeError: its fields are declared in an order that has no meaning.
+    """
     fields = struct_fields(event)
     order = [_rank(field) for field in fields]
     if order != sorted(order):
         raise TypeError(f"{event.__name__}: scalars stand before tails, tails before variables")
-    in_header = {field.name for field in event_fields(ProcessEvent)}
-    wired = [(field.name, field.wire) for field in fields if field.wire is not None]
-    header = tuple(_place(((n, w) for n, w in wired if n in in_header), PREFIX.size))
+    in_header = {field.name for field in struct_fields(ProcessEvent)}
+    wired = [field for field in fields if field.wire is not None]
+    header = tuple(_place([(f.name, f.wire) for f in wired if f.name in in_header and f.wire], PREFIX.size))
     header_size = _end(header, PREFIX.size)
     if header_size % 8:
         raise TypeError("the header's size is not a multiple of 8 bytes")
     tails = tuple(field for field in fields if field.tail is not None)
     if event.environment_limit:
-        tails += (Field(ENVIRONMENT, Names("Environment."), tail=Tail(event.environment_limit)),)
-    lengths = [(f"{tail.name}_length", Scalar("u32", "I")) for tail in tails]
-    body = tuple(_place([*((n, w) for n, w in wired if n not in in_header), *lengths], header_size))
-    return Layout(event, fields, header, body, tails, header_size, _end(body, header_size))
+        tails += (Field(ENVIRONMENT, Names("Environment."), tail=Tail(event.environment_limit), own=True),)
+    if [tail.own for tail in tails] != sorted(tail.own for tail in tails):
+        raise TypeError(f"{event.__name__}: tails of their own stand behind the others")
+    body: list[tuple[str, Wire]] = []
+    for own in (True, False):
+        body += [(f.name, f.wire) for f in wired if f.name not in in_header and f.own is own and f.wire]
+        body += [(f"{tail.name}_length", Scalar("u32", "I")) for tail in tails if tail.own is own]
+    placed = tuple(_place(body, header_size))
+    size = _end(placed, header_size)
+    of_their_own = {f.name for f in wired if f.own} | {f"{tail.name}_length" for tail in tails if tail.own}
+    own_members = tuple(m for m in (*header, *placed) if m.name in of_their_own)
+    return Layout(
+        event,
+        fields,
+        header,
+        placed,
+        tails,
+        header_size,
+        size,
+        own_members,
+        _piece([m for m in header if m not in own_members], header_size),
+        _piece([m for m in placed if m not in own_members], size),
+    )
+
+
+def _piece(members: list[Member], end: int) -> Piece:
+    if not members:
+        return Piece((), end, 0)
+    start = members[0].offset
+    return Piece(tuple(members), start, _end(tuple(members), start) - start)
 
 
 def _c_members(members: Iterable[Member]) -> Iterator[str]:

@@ -17,16 +17,16 @@ import stat
 import struct
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 _PRIVATE = re.compile("[\uef80-\uefff]")
 _PRIVATE_RUN = re.compile("[\uef80-\uefff]+")
 _ERRORS = "hookline-private-use"
 
-_REMEMBERED = 4096
-_LONGEST = 256
+_REMEMBERED = 1024
+_LONGEST = 512
 
-_Key = TypeVar("_Key", bytes, str)
+_Key = TypeVar("_Key", bound=bytes | str | tuple[Any, ...])
 _Value = TypeVar("_Value")
 
 
@@ -141,16 +141,18 @@ def path_text(raw: bytes, walked: int) -> str:
 class Remembered(dict[_Key, _Value], Generic[_Key, _Value]):
     """What `make` gives for short keys, ready: the same ones come again and again, and a look-up is cheap.
 
-    Forgets everything at 4,096 keys, and never keeps one of over 256 bytes or characters: what an attacker can
-    make many or long takes no memory.
+    Forgets everything at 1,024 keys, and never keeps one of over 512 bytes or characters: what an attacker can make
+    many or long takes little memory.
     """
+
+    __slots__ = ("_make",)
 
     def __init__(self, make: Callable[[_Key], _Value]) -> None:
         self._make: Callable[[_Key], _Value] = make
 
     def __missing__(self, key: _Key) -> _Value:
         value = self._make(key)
-        if len(key) <= _LONGEST:
+        if (sum(map(len, key)) if isinstance(key, tuple) else len(key)) <= _LONGEST:
             if len(self) >= _REMEMBERED:
                 self.clear()
             self[key] = value

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from time import gmtime, strftime
 
-from pipeline.encode.nested import Leaf, nest, wrap
-from pipeline.encode.smith import Encode
+from pipeline.encode.document import Encode, Leaf, Member, compiled
+from pipeline.encode.sources import source_of, sources_of
 from pipeline.encode.values import (
     argv_text,
     cut_marks,
@@ -65,31 +65,22 @@ def _args(argv: bytes) -> bytes:
     return b"[%s]" % b",".join([quote(to_text(each)) for each in _arguments(argv)])
 
 
-def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
-    """The encoder of one kind."""
-    document = nest(_members(event, run_id, host))
-    source = f"def encode(e, boot_offset):\n    return template % ({', '.join(document.values)})\n"
-    names = {
-        **namespace(absent=b""),
-        "derived": derived_values(event, absent=b"", as_text=False),
-        "template": document.template.encode("ascii"),
-        "wrap": wrap,
-        "known": quoted(_known, b""),
-        "known_once": _known_once,
-        "args": _args,
-        "address_list": _address_list,
+def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host, boot_offset: int) -> Encode:
+    """The encoder of one kind; `boot_offset` in ns."""
+    scope = {
+        **namespace(event, absent=b""),
+        "json_known": quoted(_known, b""),
+        "json_known_once": _known_once,
+        "json_args": _args,
+        "json_address_list": _address_list,
+        "json_derived": derived_values(event, absent=b"", as_text=False),
+        "json_command_line": _command_line,
+        "json_time": timestamp,
         "arguments": _arguments,
-        "command_line": _command_line,
-        "timestamp": timestamp,
+        "boot_offset": boot_offset,
         "cut": _cutter(event),
-        "labels": {
-            field.name: {number: quote(label) if label else b"" for number, label in field.names.labels.items()}
-            for field in event_fields(event)
-        },
     }
-    exec(compile(source, f"<ecs encoder of {event.event_name}>", "exec"), names)  # noqa: S102 - from declarations alone
-    encode: Encode = names["encode"]
-    return encode
+    return compiled(f"{event.event_name} in ecs", _members(event, run_id, host), sources_of(event), scope)
 
 
 def _constant(text: str) -> Leaf:
@@ -98,59 +89,61 @@ def _constant(text: str) -> Leaf:
     return Leaf(quote(text).decode("ascii").replace("%", "%%"))
 
 
-def _id(prefix: str, *fields: str) -> Leaf:
-    return Leaf(f'"{prefix}{"-%d" * len(fields)}"', tuple(f"e.{field}" for field in fields))
-
-
 def _optional(expression: str) -> Leaf:
     return Leaf("%s", (expression,), optional=True)
 
 
-def _members(event: type[HostEvent], run_id: str, host: Host) -> list[tuple[str, Leaf]]:
-    """(dotted ECS name, value) in the order of output."""
-    dataset = f"hookline.{event.dataset}"
-    names = {field.name for field in event_fields(event)}
-    members = [
-        ("@timestamp", Leaf("%s", ("timestamp(e.time_ns + boot_offset)",))),
-        ("ecs.version", _constant(ECS_VERSION)),
-        ("event.id", _id(f"{run_id}-{event.data_type}", "cpu", "sequence")),
-        ("event.kind", _constant("event")),
-        ("event.module", _constant("hookline")),
-        ("event.dataset", _constant(dataset)),
-        ("event.category", Leaf(f'["{event.category}"]')),
-        ("event.type", Leaf(f'["{event.action_type}"]')),
-        ("event.action", _constant(event.event_name)),
-        ("data_stream.type", _constant("logs")),
-        ("data_stream.dataset", _constant(dataset)),
-        ("data_stream.namespace", _constant("default")),
-        ("host.hostname", _constant(host.hostname)),
-        ("host.name", _constant(host.hostname)),
-        ("host.id", _constant(host.machine_id)),
-        ("host.ip", _constant(host.local_ip)),
-        ("host.boot.id", _constant(host.boot_id)),
-        ("hookline.data_type", Leaf(str(event.data_type))),
-        ("hookline.truncated", _optional("(cut(e.flags) if e.flags else b'')")),
-    ]
-    if "result" in names:
+def _members(event: type[HostEvent], run_id: str, host: Host) -> Iterator[Member]:
+    """In the order of output."""
+    sources = sources_of(event)
+    fields = {field.name: field for field in event_fields(event)}
+    yield Member("@timestamp", Leaf("%s", ("json_time(e.time_ns + boot_offset)",)))
+    yield Member("ecs.version", _constant(ECS_VERSION))
+    yield Member("event.id", Leaf(f'"{run_id}-{event.data_type}-%d-%d"', ("e.cpu", "e.sequence")))
+    yield from _constants(event, host)
+    yield Member("hookline.truncated", _optional("(cut(e.flags) if e.flags else b'')"))
+    if "result" in fields:
+        source = source_of(fields["result"], sources)
+        result = _value("result", source)
         # EINPROGRESS is how a connection begins that nobody waits for.
-        succeeded = "e.result >= 0 or e.result == -115"
-        members.append(("event.outcome", Leaf('"%s"', (f"b'success' if {succeeded} else b'failure'",))))
+        outcome = f"b'success' if {result} >= 0 or {result} == -115 else b'failure'"
+        yield Member("event.outcome", Leaf('"%s"', (outcome,)), source)
     subject = "process"
     if issubclass(event, ProcessEvent):
         subject = event.subject
-        members.append((f"{subject}.entity_id", _id(host.boot_id, "tgid", "start_time")))
-        if subject == "process":
-            members.append(("process.parent.entity_id", _id(host.boot_id, "ppid", "parent_start_time")))
-        else:
-            members.append(("process.entity_id", _id(host.boot_id, "child_tgid", "child_start_time")))
+        ids = {subject: ("tgid", "start_time")}
+        ids |= {"process.parent": ("ppid", "parent_start_time")} if subject == "process" else {}
+        ids |= {"process": ("child_tgid", "child_start_time")} if subject != "process" else {}
+        for whose, (tgid, start) in ids.items():
+            source = source_of(fields[tgid], sources)
+            values = (_value(tgid, source), _value(start, source))
+            yield Member(f"{whose}.entity_id", Leaf(f'"{host.boot_id}-%d-%d"', values), source)
     common = {field.name for field in event_fields(ProcessEvent)}
-    for field in event_fields(event):
+    for field in fields.values():
         name = field.names.ecs
         if name is not None and field.name in common:
             name = _under(subject, name)
         if name is not None:
-            members += _values(field, name)
-    return members
+            yield from _told(field, name, source_of(field, sources))
+
+
+def _constants(event: type[HostEvent], host: Host) -> Iterator[Member]:
+    dataset = f"hookline.{event.dataset}"
+    yield Member("event.kind", _constant("event"))
+    yield Member("event.module", _constant("hookline"))
+    yield Member("event.dataset", _constant(dataset))
+    yield Member("event.category", Leaf(f'["{event.category}"]'))
+    yield Member("event.type", Leaf(f'["{event.action_type}"]'))
+    yield Member("event.action", _constant(event.event_name))
+    yield Member("data_stream.type", _constant("logs"))
+    yield Member("data_stream.dataset", _constant(dataset))
+    yield Member("data_stream.namespace", _constant("default"))
+    yield Member("host.hostname", _constant(host.hostname))
+    yield Member("host.name", _constant(host.hostname))
+    yield Member("host.id", _constant(host.machine_id))
+    yield Member("host.ip", _constant(host.local_ip))
+    yield Member("host.boot.id", _constant(host.boot_id))
+    yield Member("hookline.data_type", Leaf(str(event.data_type)))
 
 
 def _under(subject: str, name: str) -> str | None:
@@ -161,28 +154,35 @@ def _under(subject: str, name: str) -> str | None:
     return None if rest.startswith("parent.") else f"{subject}.{rest}"
 
 
-def _values(field: Field, name: str) -> list[tuple[str, Leaf]]:
-    value = f"e.{field.name}"
+def _value(name: str, source: str) -> str:
+    return name if source else f"e.{name}"
+
+
+def _told(field: Field, name: str, source: str) -> Iterator[Member]:
+    value = _value(field.name, source)
     if field.tail is not None and field.tail.form == "argv":
         parent = name.rpartition(".")[0]
-        return [
-            (name, Leaf("%s", (f"args({value})",))),
-            (f"{parent}.args_count", Leaf("%d", (f"len(arguments({value}))",))),
-            (f"{parent}.command_line", _optional(f"command_line({value})")),
-        ]
+        yield Member(name, Leaf("%s", (f"json_args({value})",)), source)
+        yield Member(f"{parent}.args_count", Leaf("%d", (f"len(arguments({value}))",)), source)
+        yield Member(f"{parent}.command_line", _optional(f"json_command_line({value})"), source)
+    else:
+        yield Member(name, _leaf(field, value, source), source)
+
+
+def _leaf(field: Field, value: str, source: str) -> Leaf:
     if field.tail is not None and field.tail.form == "addresses":
-        return [(name, _optional(f"address_list({value})"))]
+        return _optional(f"json_address_list({value})")
     if field.boot_time:
-        return [(name, _optional(f"(timestamp({value} + boot_offset) if {value} else b'')"))]
+        return _optional(f"(json_time({value} + boot_offset) if {value} else b'')")
     if field.names.labels:
-        labels = f"labels[{field.name!r}]"
-        label = f"({labels}[{value}] if {value} in {labels} else quote(str({value})))"
-        return [(name, Leaf("%s", (label,), optional="" in field.names.labels.values()))]
+        labels = f"json_labels[{field.name!r}]"
+        label = f"({labels}[{value}] if {value} in {labels} else json_quote(str({value})))"
+        return Leaf("%s", (label,), optional="" in field.names.labels.values())
     if field.python_type is int:
-        return [(name, Leaf("%d" if field.names.ecs_type == "long" else number_format(field), (value,)))]
+        return Leaf("%d" if field.names.ecs_type == "long" else number_format(field), (value,))
     if field.python_type is str:
-        return [(name, _optional(f"known[{value}]" if not field.unique else f"known_once({value})"))]
-    return [(name, _optional(text_expression(field)))]
+        return _optional(f"json_known[{value}]" if not field.unique else f"json_known_once({value})")
+    return _optional(text_expression(field, lambda other: _value(other, source)))
 
 
 def _cutter(event: type[HostEvent]) -> Callable[[int], bytes]:

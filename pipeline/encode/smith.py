@@ -1,63 +1,62 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The smith schema: flat JSON, every value a string, as AgentSmith-HIDS wrote it.
 
-One ``%`` operation an event fills a template that is made from the event's
-declaration. What is not known is "-1"; what was cut has a NAME_truncated.
+What is not known is "-1"; what was cut has a NAME_truncated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from pipeline.encode.document import Encode, Leaf, Member, compiled
+from pipeline.encode.sources import source_of, sources_of
 from pipeline.encode.values import cut_marks, derived_values, namespace, number_format, quote, text_expression
 from pipeline.enrich.host import Host
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import event_fields
 
-Encode = Callable[[HostEvent, int], bytes]
-"""(event, boot offset in ns) -> one line without its end."""
+
+def smith_encoder(event: type[HostEvent], *, run_id: str, host: Host, boot_offset: int) -> Encode:
+    """The encoder of one kind; `boot_offset` in ns."""
+    scope = {
+        **namespace(event, quote(UNKNOWN)),
+        "json_derived": derived_values(event, absent=quote(UNKNOWN), as_text=True),
+        "cut": _cutter(cut_marks(event)),
+        "boot_offset": boot_offset,
+    }
+    return compiled(
+        f"{event.event_name} in smith",
+        _members(event, run_id, host),
+        sources_of(event),
+        scope,
+        more="(cut(e.flags) if e.flags else b'')",
+    )
 
 
-def smith_encoder(event: type[HostEvent], *, run_id: str, host: Host) -> Encode:
-    """The encoder of one kind."""
-    literals = [f'"data_type":"{event.data_type}"']
-    values: list[str] = []
+def _members(event: type[HostEvent], run_id: str, host: Host) -> Iterator[Member]:
+    yield Member("data_type", Leaf(f'"{event.data_type}"'))
+    sources = sources_of(event)
     for field in event_fields(event):
         if field.names.smith is None:
             continue
-        is_number = field.python_type is int
-        literals.append(f'"{field.names.smith}":' + (number_format(field) if is_number else "%s"))
-        values.append(f"e.{field.name}" if is_number else text_expression(field))
+        source = source_of(field, sources)
+        at: Callable[[str], str] = str if source else "e.{}".format
+        value = at(field.name)
+        text = (
+            Leaf(number_format(field), (value,))
+            if field.python_type is int
+            else Leaf("%s", (text_expression(field, at),))
+        )
+        yield Member(field.names.smith, text, source)
         if field.names.label is not None:
-            literals.append(f'"{field.names.label}":%s')
-            values.append(f"labels[{field.name!r}].get(e.{field.name}, unknown)")
-    literals += [
-        '"time":"%d"',
-        f'"event_id":"{run_id}-{event.data_type}-%d-%d"',
-        f'"local_ip":{_escaped(host.local_ip)}',
-        f'"hostname":{_escaped(host.hostname)}',
-    ]
-    values += ["(e.time_ns + boot_offset) // 1000000", "e.cpu", "e.sequence"]
+            label = f"json_labels[{field.name!r}].get({value}, json_absent)"
+            yield Member(field.names.label, Leaf("%s", (label,)), source)
+    yield Member("time", Leaf('"%d"', ("(e.time_ns + boot_offset) // 1000000",)))
+    yield Member("event_id", Leaf(f'"{run_id}-{event.data_type}-%d-%d"', ("e.cpu", "e.sequence")))
+    yield Member("local_ip", Leaf(_escaped(host.local_ip)))
+    yield Member("hostname", Leaf(_escaped(host.hostname)))
     if issubclass(event, ProcessEvent):
-        literals.append(f'"entity_id":"{host.boot_id}-%d-%d"')
-        values += ["e.tgid", "e.start_time"]
-    template = "{" + ",".join(literals) + "%s}"
-    values.append("cut(e.flags) if e.flags else b''")
-    names = {
-        **namespace(quote(UNKNOWN)),
-        "derived": derived_values(event, absent=quote(UNKNOWN), as_text=True),
-        "template": template.encode("ascii"),
-        "cut": _cutter(cut_marks(event)),
-        "unknown": quote(UNKNOWN),
-        "labels": {
-            field.name: {number: quote(label or UNKNOWN) for number, label in field.names.labels.items()}
-            for field in event_fields(event)
-        },
-    }
-    source = f"def encode(e, boot_offset):\n    return template % ({', '.join(values)})\n"
-    exec(compile(source, f"<smith encoder of {event.event_name}>", "exec"), names)  # noqa: S102 - from declarations alone
-    encode: Encode = names["encode"]
-    return encode
+        yield Member("entity_id", Leaf(f'"{host.boot_id}-%d-%d"', ("e.tgid", "e.start_time")))
 
 
 def _escaped(text: str) -> str:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Single values as JSON, for the generated encoders: expressions and what they call."""
+"""Single values as JSON, for the generated encoders: expressions and what they call.
+
+The names of what they call begin with ``json_``, lest a field has the same.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from json.encoder import JSONEncoder, encode_basestring_ascii
 from typing import Any, TypeVar
 
 from probes.event import Chars, HostEvent, Ip, Opaque, ProcessEvent
-from probes.layout import Field, layout
+from probes.layout import Field, layout, struct_fields
 from probes.text import (
     Remembered,
     address_text,
@@ -46,15 +49,19 @@ def quoted(text: Callable[[_Key], str], absent: bytes) -> Remembered[_Key, bytes
     return Remembered(make)
 
 
-_PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\') + b"\0"
-"""What JSON takes as it is, and the NUL that ends an argument."""
+_ODD = 0x7F
+"""In `_SPACED`: what JSON does not take as it is."""
+
+_SPACED = bytes(
+    byte if 0x20 <= byte < _ODD and byte not in b'"\\' else 0x20 if byte == 0 else _ODD for byte in range(256)
+)
+"""For bytes.translate: the NUL that ends an argument becomes a space."""
 
 
 def argv_json(argv: bytes) -> bytes:
     """Arguments as one JSON string, each ended by a space."""
-    if argv.translate(None, _PLAIN):
-        return quote(argv_text(argv))
-    return b'"%s"' % argv.replace(b"\0", b" ")
+    text = argv.translate(_SPACED)
+    return quote(argv_text(argv)) if _ODD in text else b'"%s"' % text
 
 
 def argv_text(argv: bytes) -> str:
@@ -62,10 +69,10 @@ def argv_text(argv: bytes) -> str:
     return to_text(argv.replace(b"\0", b" "))
 
 
-def namespace(absent: bytes) -> dict[str, Any]:
-    """What the expressions of `text_expression` call; `absent` is the JSON of what is not known."""
+def namespace(event: type[HostEvent], absent: bytes) -> dict[str, Any]:
+    """What the expressions call; `absent` is the JSON of what is not known."""
 
-    @lru_cache(4096)
+    @lru_cache(1024)
     def address(family: int, raw: bytes) -> bytes:
         text = address_text(family, raw)
         return quote(text) if text else absent
@@ -87,19 +94,24 @@ def namespace(absent: bytes) -> dict[str, Any]:
         return quote(",".join(found)) if found else absent
 
     return {
-        "addresses": addresses,
-        "typed": typed,
-        "ascii_json": encode_basestring_ascii,
-        "quote": quote,
-        "argv_json": argv_json,
-        "names": quoted(to_text, absent),
-        "cstrings": quoted(cstring_text, absent),
-        "unix_names": quoted(unix_text, absent),
-        "texts": quoted(str, absent),
-        "ids": quoted(ids_text, absent),
-        "address": address,
-        "open_file": open_file,
-        "path": path,
+        "json_once": encode_basestring_ascii,
+        "json_quote": quote,
+        "json_argv": argv_json,
+        "json_names": quoted(to_text, absent),
+        "json_cstrings": quoted(cstring_text, absent),
+        "json_unix_names": quoted(unix_text, absent),
+        "json_texts": quoted(str, absent),
+        "json_ids": quoted(ids_text, absent),
+        "json_address": address,
+        "json_addresses": addresses,
+        "json_path": path,
+        "json_typed": typed,
+        "json_open_file": open_file,
+        "json_labels": {
+            field.name: {number: quote(label) if label else absent for number, label in field.names.labels.items()}
+            for field in struct_fields(event)
+        },
+        "json_absent": absent,
     }
 
 
@@ -124,39 +136,39 @@ def derived_values(event: type[HostEvent], *, absent: bytes, as_text: bool) -> d
     return {each.name: of(each.name, makers[each.make]) for each in event.derived}
 
 
-def text_expression(field: Field) -> str:
-    """An expression over the event ``e`` that gives the JSON of a text field, as bytes."""
+def text_expression(field: Field, at: Callable[[str], str]) -> str:
+    """An expression that gives the JSON of a text field, as bytes; `at` gives the expression of a field's value."""
     if field.derived is not None:
-        return f"derived[{field.name!r}]({', '.join(f'e.{source}' for source in field.derived.sources)})"
-    value = f"e.{field.name}"
+        return f"json_derived[{field.name!r}]({', '.join(map(at, field.derived.sources))})"
+    value = at(field.name)
     match field.wire:
         case Chars():
-            return f"cstrings[{value}]"
+            return f"json_cstrings[{value}]"
         case Ip(family=family):
-            return f"address(e.{family}, {value})"
+            return f"json_address({at(family)}, {value})"
         case Opaque():
-            return f"ids[{value}]"
+            return f"json_ids[{value}]"
     form = field.tail.form if field.tail is not None else "name"
     match form:
         case "argv":
-            return f"argv_json({value})"
+            return f"json_argv({value})"
         case "addresses":
-            return f"addresses({value})"
+            return f"json_addresses({value})"
         case "typed":
-            return f"typed({value}, {value}_metafied)"
+            return f"json_typed({value}, {at(f'{field.name}_metafied')})"
         case "unix":
-            return f"unix_names[{value}]"
+            return f"json_unix_names[{value}]"
         case "open_file":
-            special = f"open_file({value}, {value}_mode, {value}_inode)"
-            return f"(names[{value}] if {value}[:1] == b'/' else {special})"
+            special = f"json_open_file({value}, {at(f'{field.name}_mode')}, {at(f'{field.name}_inode')})"
+            return f"(json_names[{value}] if {value}[:1] == b'/' else {special})"
         case "path":
-            return f"path({value}, {value}_walked)"
+            return f"json_path({value}, {at(f'{field.name}_walked')})"
         case "name" if field.python_type is bytes:
-            return f"names[{value}]"
+            return f"json_names[{value}]"
         case "name" if field.unique:
-            return f"ascii_json({value}).encode('ascii')"
+            return f"json_once({value}).encode('ascii')"
         case "name":
-            return f"texts[{value}]"
+            return f"json_texts[{value}]"
 
 
 def cut_marks(event: type[HostEvent]) -> tuple[tuple[int, str], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, Tail, Variable, s32, u32, u64
+from probes.event import Names, Own, ProcessEvent, Tail, Variable, s32, u32, u64
 from probes.probe import USER_REGISTERS, Form, Hook, Ladder, Mechanism, Probe, TailProgram
 from probes.text import printable, to_text
 
@@ -36,7 +36,9 @@ class Execve(ProcessEvent, gc=False):
     stdout: Annotated[
         bytes, Tail(4096, "open_file"), Names("What descriptor 1 is.", "stdout", "hookline.process.stdout")
     ]
-    argv: Annotated[bytes, Tail(32768, "argv"), Names("Arguments, joined by spaces in smith.", "argv", "process.args")]
+    argv: Annotated[
+        bytes, Tail(32768, "argv"), Own(), Names("Arguments, joined by spaces in smith.", "argv", "process.args")
+    ]
     ssh_connection: Annotated[
         bytes,
         Variable("SSH_CONNECTION"),

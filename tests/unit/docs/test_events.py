@@ -20,6 +20,7 @@ from probes.event import HostEvent, Ip, Opaque, ProcessEvent
 from probes.layout import struct_fields
 from probes.registry import all_events
 from probes.text import to_text
+from tests.unit.pipeline.samples import made
 
 KINDS: tuple[type[HostEvent], ...] = (*all_events(), Gap)
 HOST = Host("host", "192.0.2.1", "boot", "machine", "6.1")
@@ -31,8 +32,10 @@ RESPONSE = bytes.fromhex("00018180000100010000000001610000010001c00c000100010000
 
 def full(kind: type[HostEvent], **given: Any) -> HostEvent:
     """An event of `kind` that has a value in every field."""
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"flags": 0}
     for field in struct_fields(kind):
+        if field.name in values:
+            continue
         if field.name == "packet":
             values[field.name] = RESPONSE
         elif field.python_type is int:
@@ -42,8 +45,9 @@ def full(kind: type[HostEvent], **given: Any) -> HostEvent:
         elif field.tail is not None and field.tail.form == "addresses":
             values[field.name] = struct.pack("<I16x", 2)
         else:
-            values[field.name] = bytes(16) if isinstance(field.wire, Ip | Opaque) else b"bytes\0"
-    return kind(**{**values, "flags": 0, **given})
+            values[field.name] = bytes(16) if isinstance(field.wire, Ip | Opaque) else b"bytes"
+    values |= given
+    return made(kind, **values) if issubclass(kind, ProcessEvent) else kind(**values)
 
 
 def encoded(event: HostEvent, schema: Any) -> dict[str, Any]:

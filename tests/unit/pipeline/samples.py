@@ -13,7 +13,8 @@ from pipeline.batch import Batch, Needs
 from pipeline.encode import Encoder
 from pipeline.enrich.host import Host
 from pipeline.gap import Gap
-from probes.event import Chars, HostEvent, Ip, Opaque, ProcessEvent, Scalar
+from probes.decoder import decoder
+from probes.event import HostEvent, ProcessEvent
 from probes.process.execve import Execve
 from sinks.protocol import Batch as AnyBatch
 from sinks.protocol import Schema
@@ -27,19 +28,15 @@ _Event = TypeVar("_Event", bound=ProcessEvent)
 
 
 def made(event: type[_Event], **values: Any) -> _Event:
-    """An event with these values; every other is 0 or empty."""
-    blank: dict[str, Any] = {}
-    for name, mark in wire.marks(event).items():
-        match mark:
-            case Scalar():
-                blank[name] = 0
-            case Chars(size=size) | Opaque(size=size):
-                values[name] = values.get(name, b"").ljust(size, b"\0")
-            case Ip():
-                values[name] = values.get(name, b"").ljust(16, b"\0")
-            case _:
-                blank[name] = b""
-    return event(**{**blank, **values})
+    """An event with these values, as the decoder makes it of a record; every other is 0 or empty."""
+    names = set(event.__struct_fields__) - set(wire.marks(event)) - {wire.ENVIRONMENT}
+    enriched = {name: values.pop(name) for name in names & values.keys()}
+    raw = wire.record(event, values)
+    decoded = decoder(event)(raw, 0, len(raw))
+    assert isinstance(decoded, event)
+    for name, value in enriched.items():
+        setattr(decoded, name, value)
+    return decoded
 
 
 def numbered(count: int, start: int = 0) -> list[HostEvent]:
@@ -68,7 +65,7 @@ ENRICHMENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 def process_events(draw: st.DrawFn) -> ProcessEvent:
     """Any event of a probe, enriched or not."""
     event, values = draw(wire.any_record())
-    return event(**values, **draw(ENRICHMENTS))
+    return made(event, **values, **draw(ENRICHMENTS))
 
 
 NUMBERS = st.integers(0, (1 << 64) - 1)

@@ -155,3 +155,24 @@ def test_counts_are_by_kind() -> None:
     batch = batch_of(*events)
     assert count(events) == batch.counts == {59: 2, 60: 1}
     assert len(batch) == 3
+
+
+async def test_only_a_clock_that_was_set_moves_times(autojump_clock: trio.testing.MockClock) -> None:
+    """Offsets that differ by what reading two clocks takes are one offset; a step of the clock is seen at once."""
+    offsets = iter([100, 350, 60, 5_000_000, 5_000_900])
+    events_in, events_out = trio.open_memory_channel[list[HostEvent]](9)
+    batches_in, batches_out = trio.open_memory_channel[Batch](9)
+    async with events_in:
+        for start in range(4):
+            await events_in.send(numbered(1, start=start))
+    needs = Needs(frozenset({"smith"}), events=False)
+    await gather(
+        events_out,
+        batches_in,
+        encode=encoder(),
+        needs=lambda: needs,
+        boot_offset=lambda: next(offsets),
+        events=1,
+        age_s=60,
+    )
+    assert [batch.boot_offset_ns async for batch in batches_out] == [100, 100, 5_000_000, 5_000_000]

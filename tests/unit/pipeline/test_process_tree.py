@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -185,16 +187,16 @@ async def test_memory_is_bounded() -> None:
     server, forked = init.forks(2, 1)
     await told(tree, forked, server.executes(b"server"))
     fork = made(Fork, tgid=2, pid=2, ppid=1, start_time=server.start_ns, comm=b"server")
-    execve, end = made(Execve, exe_path=b"/bin/job", comm=b"job"), made(Exit, comm=b"job")
+    parent: dict[str, Any] = {"ppid": 2, "parent_start_time": server.start_ns, "comm": b"job"}
+    execve, end = made(Execve, exe_path=b"/bin/job", **parent), made(Exit, **parent)
     blocks = []
     for number in range(200_000):
         pid, start = 10 + number % 30_000, 2 * SECOND + number * 20_000_000
-        fork.child_tgid = fork.child_pid = pid
-        fork.child_start_time = start
+        fork.body = struct.pack("<IIQ", pid, pid, start) + fork.body[16:]
         for event in (execve, end):
-            event.tgid = event.pid = pid
-            event.start_time, event.ppid, event.parent_start_time = start, 2, server.start_ns
+            event.tgid, event.start_time = pid, start
         await tree.enrich([fork, execve, end])
+        assert fork.child_tgid == pid
         assert end.pid_tree == f"1(init)->2(server)->{pid}(job)"
         assert tree.statistics()["entries"] <= 4096
         if number % 50_000 == 49_999:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+import types
+from typing import Annotated, Any
 
-import msgspec
 from hypothesis import strategies as st
 
-from probes.event import Chars, Ip, Names, ProcessEvent, Tail, Variable, s32, s64, u8, u16, u32, u64
+from probes.event import Chars, Ip, Names, Own, ProcessEvent, Tail, Variable, s32, s64, u8, u16, u32, u64
 
 SCALARS: tuple[Any, ...] = (u8, u16, u32, u64, s32, s64)
 WIRES = st.one_of(
@@ -36,29 +36,26 @@ def variable(name: str = "HOME") -> Any:
 
 def declare(*fields: tuple[str, Any], name: str = "made_up", number: int = 7, environment: int = 0) -> Any:
     """An event class with these fields, as a probe's module would have it."""
-    return cast(
-        "type[ProcessEvent]",
-        msgspec.defstruct(
-            name.title(),
-            fields,
-            bases=(ProcessEvent,),
-            gc=False,
-            module=__name__,
-            namespace={
-                "data_type": number,
-                "event_name": name,
-                "dataset": "process",
-                "category": "process",
-                "action_type": "info",
-                "environment_limit": environment,
-            },
-        ),
-    )
+    namespace = {
+        "__module__": __name__,
+        "__annotations__": dict(fields),
+        "data_type": number,
+        "event_name": name,
+        "dataset": "process",
+        "category": "process",
+        "action_type": "info",
+        "environment_limit": environment,
+    }
+    return types.new_class(name.title(), (ProcessEvent,), {"gc": False}, lambda body: body.update(namespace))
 
 
 @st.composite
 def any_declaration(draw: st.DrawFn) -> Any:
-    """An event class with arbitrary fields of every type, then arbitrary tails."""
+    """An event class with arbitrary fields of every type, then arbitrary tails, some of each of their own."""
     wires = [(f"field_{at}", named(wire)) for at, wire in enumerate(draw(st.lists(WIRES, max_size=9)))]
     tails = [(f"tail_{at}", named(tail)) for at, tail in enumerate(draw(st.lists(TAILS, max_size=3)))]
+    apart = draw(st.sets(st.sampled_from([name for name, _ in wires]))) if wires else set()
+    wires = [(name, Annotated[wire, Own()] if name in apart else wire) for name, wire in wires]
+    last = draw(st.integers(0, len(tails)))
+    tails = [(name, Annotated[tail, Own()] if at >= last else tail) for at, (name, tail) in enumerate(tails)]
     return declare(*wires, *tails, environment=draw(st.sampled_from([0, 64])))

@@ -15,7 +15,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from probes.event import Chars, Ip, Opaque, ProcessEvent, Scalar, Tail, Variable
+from probes.event import Chars, Ip, Opaque, Own, ProcessEvent, Scalar, Tail, Variable
 from probes.kernel.ring import Span
 from probes.registry import all_events
 
@@ -53,6 +53,14 @@ def marks(event: type[ProcessEvent]) -> dict[str, Mark]:
     return {name: mark for name, mark in found if mark is not None}
 
 
+@cache
+def of_its_own(event: type[ProcessEvent]) -> set[str]:
+    """The fields of the body, and the tails, that stand apart from the others."""
+    hints = typing.get_type_hints(event, include_extras=True)
+    names = {name for name, hint in hints.items() if any(isinstance(m, Own) for m in getattr(hint, "__metadata__", ()))}
+    return {*names, ENVIRONMENT} - set(marks(ProcessEvent))
+
+
 def tail_names(event: type[ProcessEvent]) -> list[str]:
     """Every tail in its order, the environment too."""
     names = [name for name, mark in marks(event).items() if isinstance(mark, Tail)]
@@ -61,20 +69,27 @@ def tail_names(event: type[ProcessEvent]) -> list[str]:
 
 @cache
 def _fixed(event: type[ProcessEvent]) -> Any:
-    """The fixed part as a C struct."""
-    members: list[tuple[str, Any]] = [("length", ctypes.c_uint32), ("kind", ctypes.c_uint32)]
+    """The fixed part as a C struct: the header, then what is of its own, then the rest."""
+    members: dict[str, Any] = {"record_length": ctypes.c_uint32, "record_kind": ctypes.c_uint32}
     for name, mark in marks(event).items():
         match mark:
             case Scalar(ctype=ctype):
-                members.append((name, _CTYPES[ctype]))
+                members[name] = _CTYPES[ctype]
             case Chars(size=size):
-                members.append((name, ctypes.c_uint8 * size))
+                members[name] = ctypes.c_uint8 * size
             case Ip():
-                members.append((name, ctypes.c_uint8 * 16))
+                members[name] = ctypes.c_uint8 * 16
             case Opaque(size=size):
-                members.append((name, ctypes.c_uint64 * (size // 8)))
-    members += [(f"{name}_length", ctypes.c_uint32) for name in tail_names(event)]
-    return type("Fixed", (ctypes.LittleEndianStructure,), {"_fields_": members})
+                members[name] = ctypes.c_uint64 * (size // 8)
+    members |= {f"{name}_length": ctypes.c_uint32 for name in tail_names(event)}
+    own = of_its_own(event)
+
+    def rank(name: str) -> int:
+        in_header = name in {"record_length", "record_kind", *marks(ProcessEvent)}
+        return 0 if in_header else 1 if name.removesuffix("_length") in own or name in own else 2
+
+    fields = [(name, members[name]) for name in sorted(members, key=rank)]
+    return type("Fixed", (ctypes.LittleEndianStructure,), {"_fields_": fields})
 
 
 def member(event: type[ProcessEvent], name: str) -> tuple[int, int]:
@@ -101,8 +116,8 @@ def pack(event: type[ProcessEvent], values: Values) -> bytes:
             ctypes.memmove(getattr(fixed, name), raw, len(raw))
     for name, tail in tails.items():
         setattr(fixed, f"{name}_length", len(tail))
-    fixed.length = fixed_size(event) + sum(map(len, tails.values()))
-    fixed.kind = event.data_type
+    fixed.record_length = fixed_size(event) + sum(map(len, tails.values()))
+    fixed.record_kind = event.data_type
     return bytes(fixed)[: fixed_size(event)] + b"".join(tails.values())
 
 
