@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from probes.decoder import origin_reader
 from probes.event import UNKNOWN, ProcessEvent
+from probes.text import Remembered
+
+_origin, _read_origin = origin_reader()
+_UID = _origin.index("uid")
 
 _PASSWD = Path("/etc/passwd")
 
@@ -31,6 +36,7 @@ class Users:
     def __init__(self, path: Path = _PASSWD) -> None:
         self._path = path
         self._names: dict[int, str] = {}
+        self._by_origin = Remembered(self._name)
         self._version: tuple[int, int, int] | None = None
         self.refresh()
 
@@ -41,15 +47,19 @@ class Users:
             version = (status.st_ino, status.st_mtime_ns, status.st_size)
             if version != self._version:
                 self._names = _read(self._path)
+                self._by_origin = Remembered(self._name)
                 self._version = version
         except OSError:
             return
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `user` of every process event."""
-        name = self._names.get
+        by_origin = self._by_origin
         for event in events:
-            event.user = name(event.uid, UNKNOWN)
+            event.user = by_origin[event.origin]
+
+    def _name(self, origin: bytes) -> str:
+        return self._names.get(_read_origin(origin)[_UID], UNKNOWN)
 
     def statistics(self) -> Mapping[str, int]:
         return {"entries": len(self._names)}
