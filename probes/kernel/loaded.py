@@ -40,6 +40,10 @@ class Counters:
     """Events that the configuration left out; they got no number."""
 
 
+def _is_perf_event(fd: int) -> bool:
+    return "[perf_event]" in os.readlink(f"/proc/self/fd/{fd}")
+
+
 class Loaded:
     """Attached probes; more may come. Closing detaches them; the ring can be read until then.
 
@@ -156,8 +160,11 @@ class Loaded:
         with self._lock:
             self.is_detached = True
             self.uprobes.close()
-            while self._links:
-                os.close(self._links.pop())
+            # In order: closing a perf event waits for the programs of every tracepoint, also where these run under
+            # SRCU (from Linux 6.19 on), for which await_programs() does not wait. Raw tracepoints come first.
+            for link in sorted(self._links, key=_is_perf_event):
+                os.close(link)
+            self._links.clear()
         bpf.await_programs()
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -44,6 +45,15 @@ class Programs:
         if not program.exists():
             subprocess.run([*command, "-O1", "-pthread", "-o", program, SOURCES / f"{name}.c"], check=True)
         return program
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_probes(tracefs: Path) -> None:
+    """All probes are in the cache, so that no test waits for the compiler but those that mean to."""
+    if "HOOKLINE_PROGRAMS" in os.environ:
+        return  # a guest compiles what its few tests need
+    command = [sys.executable, "-m", "pipeline.cli", "compile", "--probe", "all"]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, timeout=300)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from tests.live.collector import Collector
 from tests.live.conftest import Programs
 from tests.live.loads import flood
 
-SMALL_RING = {"collector": {"ring_bytes": 65_536}}
+KINDS = ("execve", "exit", "fork", "connect", "create_file")
+SMALL_RING = {"collector": {"ring_bytes": 65_536, "probes": list(KINDS)}}
 
 
 def test_a_ring_that_is_too_small(programs: Programs, tmp_path: Path) -> None:
@@ -27,8 +28,7 @@ def test_a_ring_that_is_too_small(programs: Programs, tmp_path: Path) -> None:
         after = collector.sync()[flooded:]
         outcome = collector.stop()
     outcome.check()
-    kinds = ("execve", "exit", "fork", "connect", "create_file")
-    for name in kinds:
+    for name in KINDS:
         account = outcome.kind(name)
         assert account["dropped_ring"] > 0, name
         assert account["emitted"] == account["dropped_ring"] + outcome.sink(name)["delivered"]
@@ -40,7 +40,7 @@ def test_a_ring_that_is_too_small(programs: Programs, tmp_path: Path) -> None:
         assert not set(lost) & set(delivered[each])
         assert len(lost) == len(set(lost))
     lost_in_all = sum(map(len, missing.values()))
-    assert lost_in_all == sum(outcome.kind(name)["dropped_ring"] for name in kinds)
+    assert lost_in_all == sum(outcome.kind(name)["dropped_ring"] for name in KINDS)
 
     calm = [event for event in after if event["comm" if "comm" in event else "kind"] in {"churn", "connect"}]
     told = [(event["data_type"], event["comm"]) for event in calm]
