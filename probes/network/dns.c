@@ -7,7 +7,7 @@
  * call gave the caller. What the caller writes into its own buffer meanwhile is
  * its own affair.
  *
- * Most calls are about something else: the socket's port comes first.
+ * Most calls are about something else: the cheapest question comes first.
  */
 
 #include "network/sockets.h"
@@ -25,8 +25,14 @@
 #define DNS_DATAGRAM	2	/* SOCK_DGRAM */
 #define DNS_PEEK	0x2002	/* MSG_PEEK | MSG_ERRQUEUE: not taken, or not from the peer */
 
-#define DNS_READ	0	/* numbers of system calls */
-#define DNS_READV	19
+enum { DNS_READ = 0, DNS_READV = 19, DNS_RECVFROM = 45, DNS_RECVMSG = 47 };	/* system calls */
+
+/* Since Linux 6.3 dns_received() sees what sockets receive, and the ends of calls matter for senders' names alone. */
+#ifdef HL_TRACEPOINT_sock_recv_length_3
+#define DNS_ENDS_TELL_NAMES	true
+#else
+#define DNS_ENDS_TELL_NAMES	false
+#endif
 
 enum dns_peer_from { DNS_PEER_SOCKET, DNS_PEER_MESSAGE, DNS_PEER_UNKNOWN };
 
@@ -78,15 +84,28 @@ static __always_inline bool dns_is_port(u16 port)
 	return port == DNS_PORT || port == DNS_MULTICAST;
 }
 
-/* Whether the peer is a name server, or `may` be one: the socket is not connected. */
-static __always_inline bool dns_is_asked(struct sock *sock, bool may)
+/* Whether the socket is connected to a name server. */
+static __always_inline bool dns_is_connected(struct sock *sock)
 {
 	struct sock_common *common = (struct sock_common *)sock;
 	u16 port = READ(common->skc_dport);
 
-	if (dns_is_port(bpf_ntohs(port)))
-		return socket_is_inet(READ(common->skc_family));
-	return may && !port && READ(sock->sk_type) == DNS_DATAGRAM && socket_is_inet(READ(common->skc_family));
+	return dns_is_port(bpf_ntohs(port)) && socket_is_inet(READ(common->skc_family));
+}
+
+/* Whether a name server may have sent it: the socket is connected to none. */
+static __always_inline bool dns_is_open(struct sock *sock)
+{
+	struct sock_common *common = (struct sock_common *)sock;
+
+	return !READ(common->skc_dport) && READ(sock->sk_type) == DNS_DATAGRAM &&
+	       socket_is_inet(READ(common->skc_family));
+}
+
+/* Whether the end of a call is the place to tell: what comes with a name, and where nothing else sees it. */
+static __always_inline bool dns_is_asked(struct sock *sock)
+{
+	return dns_is_open(sock) || (!DNS_ENDS_TELL_NAMES && dns_is_connected(sock));
 }
 
 static __always_inline struct hl_record *dns_take(struct sock *sock, s32 fd, s64 size)
@@ -123,14 +142,18 @@ int dns_received_from(struct hl_sys_exit *ctx)
 	struct hl_record *record;
 	struct dns_call *call;
 	struct sock *sock;
+	u64 name;
 	s32 fd;
 
 	if (ctx->result < DNS_LEAST)
 		return 0;
 	registers = hl_user_registers();
+	name = READ(registers->r8);
+	if (DNS_ENDS_TELL_NAMES && !name)
+		return 0;
 	fd = READ(registers->di);
 	sock = socket_of(hl_descriptor(fd));
-	if (!sock || !dns_is_asked(sock, true) || READ(registers->r10) & DNS_PEEK)
+	if (!sock || !dns_is_asked(sock) || READ(registers->r10) & DNS_PEEK)
 		return 0;
 	record = dns_take(sock, fd, ctx->result);
 	if (!record)
@@ -138,7 +161,7 @@ int dns_received_from(struct hl_sys_exit *ctx)
 	call = dns_call_in(record);
 	call->only.base = READ(registers->si);
 	call->only.length = READ(registers->dx);
-	call->name = READ(registers->r8);
+	call->name = name;
 	hl_tails.call(ctx, HL_TAIL_DNS_REPORT);
 	hl_discard(record);
 	return 0;
@@ -146,22 +169,28 @@ int dns_received_from(struct hl_sys_exit *ctx)
 
 int dns_received_message(struct hl_sys_exit *ctx)
 {
+	struct dns_msghdr *header;
 	struct pt_regs *registers;
 	struct hl_record *record;
 	struct sock *sock;
+	u64 name = 0;
 	s32 fd;
 
 	if (ctx->result < DNS_LEAST)
 		return 0;
 	registers = hl_user_registers();
+	header = (struct dns_msghdr *)READ(registers->si);
+	bpf_probe_read_user(&name, sizeof(name), &header->name);
+	if (DNS_ENDS_TELL_NAMES && !name)
+		return 0;
 	fd = READ(registers->di);
 	sock = socket_of(hl_descriptor(fd));
-	if (!sock || !dns_is_asked(sock, true) || READ(registers->dx) & DNS_PEEK)
+	if (!sock || !dns_is_asked(sock) || READ(registers->dx) & DNS_PEEK)
 		return 0;
 	record = dns_take(sock, fd, ctx->result);
 	if (!record)
 		return 0;
-	if (dns_read_header(dns_call_in(record), (void *)READ(registers->si)))
+	if (dns_read_header(dns_call_in(record), header))
 		hl_tails.call(ctx, HL_TAIL_DNS_REPORT);
 	hl_discard(record);
 	return 0;
@@ -180,7 +209,7 @@ int dns_received_many(struct hl_sys_exit *ctx)
 	registers = hl_user_registers();
 	fd = READ(registers->di);
 	sock = socket_of(hl_descriptor(fd));
-	if (!sock || !dns_is_asked(sock, true) || READ(registers->r10) & DNS_PEEK)
+	if (!sock || (!dns_is_open(sock) && !dns_is_connected(sock)) || READ(registers->r10) & DNS_PEEK)
 		return 0;
 	record = dns_take(sock, fd, 0);
 	if (!record)
@@ -193,74 +222,88 @@ int dns_received_many(struct hl_sys_exit *ctx)
 	return 0;
 }
 
-/* read(2) or readv(2) of a name server's socket; gives the record to report, or NULL. */
-static __always_inline struct hl_record *dns_read(struct sock *sock, s64 result, bool vector)
+/* The caller's buffer of a read(2), readv(2), recvfrom(2) or recvmsg(2); false of another call. */
+static __always_inline bool dns_read_arguments(struct dns_call *call, struct pt_regs *registers, u64 number)
 {
-	struct pt_regs *registers = hl_user_registers();
-	struct hl_record *record = dns_take(sock, READ(registers->di), result);
-	struct dns_call *call;
+	u64 buffer = READ(registers->si);
 
-	if (!record)
-		return NULL;
-	call = dns_call_in(record);
-	if (vector) {
-		call->iov = READ(registers->si);
+	if (number == DNS_RECVMSG)
+		return dns_read_header(call, (void *)buffer);
+	if (number == DNS_READV) {
+		call->iov = buffer;
 		call->iovs = READ(registers->dx);
-	} else {
-		call->only.base = READ(registers->si);
-		call->only.length = READ(registers->dx);
+		return true;
 	}
-	return record;
+	if (number == DNS_RECVFROM)
+		call->name = READ(registers->r8);
+	call->only.base = buffer;
+	call->only.length = READ(registers->dx);
+	return number == DNS_READ || number == DNS_RECVFROM;
 }
 
-/* Since Linux 6.3: of all reads, those of sockets alone come here. */
-int dns_read_socket(struct bpf_raw_tracepoint_args *ctx)
+/* Whatever a socket received, before its call returns: the data is in the caller's buffer, the name is not yet. */
+int dns_received(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct sock *sock = (struct sock *)ctx->args[0];
 	s32 result = ctx->args[1];
+	struct pt_regs *registers;
 	struct hl_record *record;
-	u64 number;
+	struct dns_call *call;
+	bool connected;
 
-	if (result < DNS_LEAST || !dns_is_asked(sock, false))
+	if (result < DNS_LEAST)
 		return 0;
-	number = READ(hl_user_registers()->orig_ax);
-	if ((number != DNS_READ && number != DNS_READV) || !READ(task->mm))
+	connected = dns_is_connected(sock);
+	if (!connected && READ(((struct sock_common *)sock)->skc_num) != DNS_MULTICAST)
 		return 0;
-	record = dns_read(sock, result, number == DNS_READV);
+	if ((!connected && !dns_is_open(sock)) || ctx->args[2] & DNS_PEEK || !READ(task->mm))
+		return 0;
+	registers = hl_user_registers();
+	record = dns_take(sock, READ(registers->di), result);
 	if (!record)
 		return 0;
-	hl_raw_tails.call(ctx, HL_TAIL_DNS_REPORT_READ);
+	call = dns_call_in(record);
+	/* With a name to come, the end of the call tells. */
+	if (dns_read_arguments(call, registers, READ(registers->orig_ax)) && (connected || !call->name)) {
+		call->name = 0;
+		hl_raw_tails.call(ctx, HL_TAIL_DNS_REPORT_RECEIVED);
+	}
 	hl_discard(record);
 	return 0;
 }
 
-static __always_inline int dns_read_file(struct hl_sys_exit *ctx, bool vector)
+static __always_inline int dns_read_file(struct hl_sys_exit *ctx, u64 number)
 {
+	struct pt_regs *registers;
 	struct hl_record *record;
 	struct sock *sock;
+	s32 fd;
 
 	if (ctx->result < DNS_LEAST)
 		return 0;
-	sock = socket_of(hl_descriptor(READ(hl_user_registers()->di)));
-	if (!sock || !dns_is_asked(sock, false))
+	registers = hl_user_registers();
+	fd = READ(registers->di);
+	sock = socket_of(hl_descriptor(fd));
+	if (!sock || !dns_is_connected(sock))
 		return 0;
-	record = dns_read(sock, ctx->result, vector);
+	record = dns_take(sock, fd, ctx->result);
 	if (!record)
 		return 0;
-	hl_tails.call(ctx, HL_TAIL_DNS_REPORT);
+	if (dns_read_arguments(dns_call_in(record), registers, number))
+		hl_tails.call(ctx, HL_TAIL_DNS_REPORT);
 	hl_discard(record);
 	return 0;
 }
 
 int dns_read_returned(struct hl_sys_exit *ctx)
 {
-	return dns_read_file(ctx, false);
+	return dns_read_file(ctx, DNS_READ);
 }
 
 int dns_readv_returned(struct hl_sys_exit *ctx)
 {
-	return dns_read_file(ctx, true);
+	return dns_read_file(ctx, DNS_READV);
 }
 
 #if defined(HAVE_io_sr_msg_buf) && defined(HAVE_io_rw_addr)
@@ -277,7 +320,7 @@ int dns_by_io_uring(struct hl_io_uring_complete *ctx)
 	    ctx->result < DNS_LEAST)
 		return 0;
 	sock = socket_of(READ(request->file));
-	if (!sock || !dns_is_asked(sock, has_header))
+	if (!sock || (!dns_is_connected(sock) && !(has_header && dns_is_open(sock))))
 		return 0;
 	record = dns_take(sock, -1, ctx->result);
 	if (!record)
@@ -430,7 +473,7 @@ static __always_inline void dns_tell(struct hl_record *record, struct dns_call *
 	hl_submit(record);
 }
 
-int dns_report_read(void *ctx)
+int dns_report_received(void *ctx)
 {
 	struct hl_record *record = hl_this_record();
 

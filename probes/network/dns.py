@@ -99,7 +99,7 @@ def _read(call: str) -> Hook:
         "tracepoint",
         f"syscalls:sys_exit_{call}",
         helpers=USER_REGISTERS,
-        unless="dns_read_socket",
+        unless="dns_received",
         sees=f"{call}(2)",
     )
 
@@ -114,13 +114,13 @@ PROBE = Probe(
                 _returned("recvmsg", "dns_received_message"),
                 _returned("recvmmsg", "dns_received_many"),
                 Hook(
-                    "dns_read_socket",
+                    "dns_received",
                     "raw_tracepoint",
                     "sock_recv_length",
                     arguments=3,
                     helpers=USER_REGISTERS,
                     optional=True,
-                    sees="read(2) and readv(2), at sockets alone (Linux 6.3)",
+                    sees="what connected sockets receive, by read(2) and readv(2) too (Linux 6.3)",
                 ),
                 _read("read"),
                 _read("readv"),
@@ -134,7 +134,7 @@ PROBE = Probe(
             ),
             tails=(
                 TailProgram("dns_report", "tracepoint"),
-                TailProgram("dns_report_read", "raw_tracepoint", needs="dns_read_socket"),
+                TailProgram("dns_report_received", "raw_tracepoint", needs="dns_received"),
             ),
             misses=(
                 "32-bit system calls; other ports than 53 and 5353, and so DNS over TLS, HTTPS or QUIC; splice(2); of "
