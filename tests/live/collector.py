@@ -33,8 +33,9 @@ class Collector:
         *options: str,
         schema: str = "smith",
         ready: str = "collecting",
+        sources: Path = ROOT,
     ) -> None:
-        """`ready`: what its log says when the context is entered."""
+        """`ready`: what its log says when the context is entered; `sources`: where its packages are."""
         self.folder = folder
         self.output = folder / "events.ndjson"
         self.config = folder / "config.toml"
@@ -56,6 +57,7 @@ class Collector:
         self._log = folder / "log"
         self._options = options
         self._ready = ready
+        self._sources = sources
         self._lines = Lines(self.output)
         self._marks = 0
         self._seen = 0
@@ -70,7 +72,7 @@ class Collector:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*HOOKLINE, "run", "--config", self.config, "--ledger", self._ledger, *self._options],
-                cwd=ROOT,
+                cwd=self._sources,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
