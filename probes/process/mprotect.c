@@ -2,6 +2,7 @@
 
 #define MPROTECT_PROT_EXEC	4
 #define MPROTECT_LEVELS		8	/* of a maple tree, of at least 9 children each */
+#define MPROTECT_RB_LEVELS	40	/* of a balanced tree of more areas than a process can have */
 #define MPROTECT_PIVOTS		15	/* of its largest node */
 #define MPROTECT_ARANGE		3	/* maple_arange_64 of enum maple_type */
 #define MPROTECT_ARANGE_PIVOTS	9
@@ -35,6 +36,7 @@ static __always_inline void mprotect_fill(struct hl_record *record, struct vm_ar
 }
 
 #ifdef HL_FORM_MPROTECT_TRACEPOINT
+#ifdef HAVE_mm_struct_mm_mt_ma_root
 /* Where `address` belongs among the pivots of a node of the tree. */
 static __always_inline u32 mprotect_slot(const void *pivots, u32 count, u64 address)
 {
@@ -55,10 +57,8 @@ static __always_inline u32 mprotect_slot(const void *pivots, u32 count, u64 addr
 }
 
 /* The area at `address`, as the kernel's mas_walk() finds it; NULL where there is none. */
-static __always_inline struct vm_area_struct *mprotect_find(u64 address)
+static __always_inline struct vm_area_struct *mprotect_find(struct mm_struct *mm, u64 address)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct mm_struct *mm = READ(task->mm);
 	u64 entry = (u64)READ(mm->mm_mt_ma_root);
 	struct vm_area_struct *area;
 
@@ -85,10 +85,33 @@ static __always_inline struct vm_area_struct *mprotect_find(u64 address)
 	area = (struct vm_area_struct *)entry;
 	return address >= READ(area->vm_start) && address < READ(area->vm_end) ? area : NULL;
 }
+#else
+/* The same before Linux 6.1, where the areas stand in a red-black tree. */
+static __always_inline struct vm_area_struct *mprotect_find(struct mm_struct *mm, u64 address)
+{
+	struct rb_node *node = (struct rb_node *)READ(mm->mm_rb_rb_node);
+
+#pragma clang loop unroll(disable)
+	for (int level = 0; level < MPROTECT_RB_LEVELS; level++) {
+		struct vm_area_struct *area = (void *)node - offsetof(struct vm_area_struct, vm_rb);
+
+		if (!node)
+			break;
+		if (address < READ(area->vm_start))
+			node = READ(node->rb_left);
+		else if (address >= READ(area->vm_end))
+			node = READ(node->rb_right);
+		else
+			return area;
+	}
+	return NULL;
+}
+#endif
 
 /* Attached to the returns of mprotect and pkey_mprotect. */
 int mprotect_returned(struct hl_sys_exit *ctx)
 {
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct pt_regs *registers = hl_user_registers();
 	u64 protection = READ(registers->dx);
 	struct hl_record *record;
@@ -100,7 +123,7 @@ int mprotect_returned(struct hl_sys_exit *ctx)
 	if (!record)
 		return 0;
 	start = READ(registers->di);
-	mprotect_fill(record, mprotect_find(start), start, READ(registers->si), protection);
+	mprotect_fill(record, mprotect_find(READ(task->mm), start), start, READ(registers->si), protection);
 	hl_call(ctx, HL_FORM_MPROTECT, HL_TAIL_MPROTECT_REPORT);
 	hl_discard(record);
 	return 0;

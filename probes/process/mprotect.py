@@ -57,9 +57,11 @@ PROBE = Probe(
             hooks=returns("mprotect_returned", "mprotect", "pkey_mprotect"),
             tails=(TailProgram("mprotect_report", "tracepoint"),),
             structs={
-                "mm_struct": ("mm_mt.ma_root",),
-                "maple_range_64": ("pivot", "slot"),
-                "maple_arange_64": ("pivot", "slot"),
+                "mm_struct": ("mm_mt.ma_root?", "mm_rb.rb_node?"),
+                "maple_range_64": ("pivot?", "slot?"),
+                "maple_arange_64": ("pivot?", "slot?"),
+                "rb_node": ("rb_left", "rb_right"),
+                "vm_area_struct": ("vm_rb?",),
             },
             misses="32-bit system calls; files mapped behind the one at `start`; mmap(2) with PROT_EXEC; a personality "
             "that makes readable memory executable; the file where another thread maps another before the return",
