@@ -19,11 +19,15 @@ from probes.filters import Filters, MapSettings
 from probes.kernel.features import Host, preflight
 from probes.kernel.loader import Loading, request
 from probes.kernel.messages import FormReport, HookReport, ProbeReport
+from probes.kernel.uprobes import News
 from probes.probe import Attach, Probe
 from probes.registry import all_probes
 
 _RING_BYTES = 64 << 10
 """Nobody reads it: the events of this moment are dropped."""
+
+_MOST_FILES = 128
+"""As `uprobe_files` in config.toml."""
 
 _NOT_TRIED = "not tried, see above"
 
@@ -81,6 +85,8 @@ class Findings(msgspec.Struct, frozen=True):
     kernel: str
     checks: list[Check]
     probes: list[Verdict]
+    files: list[News]
+    """What user probes were attached to, or cannot be."""
 
 
 def examine(host: Host | None = None, attach: Attach = "best", cache: str = "") -> Findings:
@@ -88,10 +94,11 @@ def examine(host: Host | None = None, attach: Attach = "best", cache: str = "") 
     host = host or Host.current()
     checks = check(host)
     if all(each.ok for each in checks):
-        verdicts = _try_probes(attach, cache)
+        verdicts, files = _try_probes(attach, cache)
     else:
+        files = []
         verdicts = [_verdict(probe, ProbeReport(probe.name, error=_NOT_TRIED)) for probe in all_probes().values()]
-    return Findings(any(verdict.runs for verdict in verdicts), host.release, checks, verdicts)
+    return Findings(any(verdict.runs for verdict in verdicts), host.release, checks, verdicts, files)
 
 
 def check(host: Host) -> list[Check]:
@@ -134,16 +141,18 @@ def _sound_host(folder: Path) -> Host:
     )
 
 
-def _try_probes(attach: Attach, cache: str) -> list[Verdict]:
+def _try_probes(attach: Attach, cache: str) -> tuple[list[Verdict], list[News]]:
+    files: list[News] = []
     probes = all_probes()
     settings = MapSettings(Filters(), own_tgid=os.getpid(), wakeup_bytes=_RING_BYTES)
     try:
         wanted = request(probes, ring_bytes=_RING_BYTES, settings=settings, attach=attach, cache=cache, retry=True)
         with Loading(wanted).wait() as loaded:
             reports = loaded.reports
+            loaded.uprobes.search((), _MOST_FILES, files.append)
     except LoadError as error:
         reports = {name: ProbeReport(name, error=str(error), log=error.log) for name in probes}
-    return [_verdict(probe, reports[name]) for name, probe in probes.items()]
+    return [_verdict(probe, reports[name]) for name, probe in probes.items()], files
 
 
 def _verdict(probe: Probe, report: ProbeReport) -> Verdict:
@@ -171,6 +180,16 @@ def show(findings: Findings, *, as_json: bool, verbose: bool) -> int:
     return 0 if findings.ok else UNUSABLE
 
 
+def _state(hook: HookReport, files: list[News]) -> str:
+    if hook.missing:
+        return f"MISSING: {hook.missing}"
+    mechanism, kind, *_rest = hook.at.split(":")
+    if mechanism not in {"uprobe", "uretprobe"}:
+        return "attached"
+    found = sum(each.files == kind and not each.reason for each in files)
+    return f"attached to {found} file{'s' * (found != 1)}"
+
+
 def _parts(findings: Findings, *, verbose: bool) -> list[str]:
     checks = [(each.name, "ok" if each.ok else "FAILS", each.detail) for each in findings.checks]
     hooks = []
@@ -178,13 +197,16 @@ def _parts(findings: Findings, *, verbose: bool) -> list[str]:
     for probe in findings.probes:
         for number, hook in enumerate(probe.hooks):
             first = (probe.name, str(probe.data_type), probe.form) if number == 0 else ("", "", "")
-            state = f"MISSING: {hook.missing}" if hook.missing else "attached"
-            hooks.append((*first, hook.at, hook.sees, state))
+            hooks.append((*first, hook.at, hook.sees, _state(hook, findings.files)))
         notes += [f"{probe.name} has no {form.name} form here: {form.reason}.\n" for form in probe.passed_over]
         if probe.misses:
             notes.append(f"{probe.name} does not see {probe.misses}.\n")
         if verbose and probe.log:
             notes.append(f"{probe.name}: {probe.log}\n")
+    notes += [
+        f"{each.files}: {each.path}" + f" cannot be watched: {each.reason}" * bool(each.reason) + "\n"
+        for each in findings.files
+    ]
     running = [probe.name for probe in findings.probes if probe.runs]
     verdict = f"These probes run: {', '.join(running)}." if running else "Nothing can run here."
     return [

@@ -50,8 +50,7 @@ class Target:
     """Searches of all processes since it was last come across."""
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(msgspec.Struct, frozen=True):
     """What a search changed, for the log."""
 
     what: str
@@ -95,7 +94,7 @@ class Uprobes:
         next time.
         """
         with self._searching:
-            return self._closed or self._search(pids, most, tell)
+            return self._closed or not self._programs or self._search(pids, most, tell)
 
     def _search(self, pids: Iterable[int], most: int, tell: Callable[[News], None]) -> bool:
         self._searches += 1

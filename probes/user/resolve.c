@@ -6,7 +6,7 @@
  * overwritten by the thread's next one, or by others' once the map is full.
  */
 
-#define RESOLVE_CALLS	4096
+#define RESOLVE_CALLS	(4096 + 256 * HL_CPUS)	/* a CPU may keep 128 free places for itself */
 #define RESOLVE_NODES	128	/* of the list of results that are looked at */
 
 struct resolve_call {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from pipeline.doctor import check, examine, show
 from probes.errors import LoadError, PreflightError
 from probes.kernel.features import Host
 from probes.kernel.messages import HookReport, ProbeReport, Request
+from probes.kernel.uprobes import News
 from probes.registry import all_probes
 
 
@@ -65,6 +67,15 @@ class Loader:
             )
             for name, probe in all_probes().items()
         }
+
+    @property
+    def uprobes(self) -> Loader:
+        return self
+
+    def search(self, _pids: tuple[int, ...], _most: int, tell: Callable[[News], None]) -> bool:
+        tell(News("watching a file", "libc", "/lib/libc.so.6"))
+        tell(News("a file cannot be watched", "bash", "/bin/bash", "it does not export readline"))
+        return True
 
     def __enter__(self) -> Loader:
         return self
@@ -154,6 +165,12 @@ def test_probes_are_tried(host: Host, loader: type[Loader], capsys: pytest.Captu
     sees = "exit 60 raw_tracepoint:sched_process_exit the end of every process"
     assert f"{sees} MISSING: no such hook" in lines
     assert any(line.startswith("create_file does not see mknod(2), ") for line in lines)
+    assert "uretprobe:libc:getaddrinfo what was found attached to 1 file" in lines
+    assert "uretprobe:bash:readline lines of bash attached to 0 files" in [
+        line.removeprefix("shell_line 805 uprobe ") for line in lines
+    ]
+    assert "libc: /lib/libc.so.6" in lines
+    assert "bash: /bin/bash cannot be watched: it does not export readline" in lines
 
 
 def test_logs_are_for_who_asks(host: Host, loader: type[Loader], capsys: pytest.CaptureFixture[str]) -> None:
