@@ -11,7 +11,7 @@ from probes.event import NO_FILE, FileId
 from probes.filters import Filters, MapSettings
 from probes.kernel import bpf
 
-_SETTINGS = struct.Struct("<7I")
+_SETTINGS = struct.Struct("<8I")
 """struct hl_settings of hookline.h."""
 
 _EVERYTHING, _BECOME_ROOT = 1, 2
@@ -67,5 +67,13 @@ def apply(settings: MapSettings, maps: Mapping[str, int]) -> None:
         filters.loopback,
         settings.unix_sockets,
         settings.loader_tgid,
+        False,
     )
     bpf.update(maps["hl_settings"], struct.pack("<I", 0), packed)
+
+
+def stop(maps: Mapping[str, int]) -> None:
+    """Tell the programs to tell nothing any more."""
+    key = struct.pack("<I", 0)
+    *settings, _stopped = _SETTINGS.unpack(bpf.lookup(maps["hl_settings"], key, _SETTINGS.size))
+    bpf.update(maps["hl_settings"], key, _SETTINGS.pack(*settings, True))

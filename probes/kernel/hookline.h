@@ -71,6 +71,7 @@ struct hl_settings {
 	u32 exclude_loopback;
 	u32 unix_sockets;
 	u32 loader_tgid;	/* while probes are loaded; else 0 */
+	u32 stopped;	/* the end has come: nothing is told or counted any more */
 };
 
 struct hl_counters {
@@ -430,9 +431,10 @@ static __always_inline bool hl_leave_out(struct hl_record *record, u32 slot)
 {
 	struct hl_settings *settings = hl_get_settings();
 
-	if (settings && !hl_excluded(settings, &record->header))
+	if (settings && !settings->stopped && !hl_excluded(settings, &record->header))
 		return false;
-	hl_count_filtered(slot);
+	if (settings && !settings->stopped)
+		hl_count_filtered(slot);
 	hl_discard(record);
 	return true;
 }

@@ -152,13 +152,17 @@ class Loaded:
 
     def set_filters(self, settings: MapSettings) -> None:
         """Change what the kernel leaves out, while everything runs."""
-        filters.apply(settings, self.maps)
+        with self._lock:
+            if not self.is_detached:
+                filters.apply(settings, self.maps)
 
     def detach(self) -> None:
         """Stop the programs; what they sent is in the ring then, and stays."""
         self._end_loading()
         with self._lock:
             self.is_detached = True
+            if self.maps:
+                filters.stop(self.maps)
             self.uprobes.close()
             # In order: closing a perf event waits for the programs of every tracepoint, also where these run under
             # SRCU (from Linux 6.19 on), for which await_programs() does not wait. Raw tracepoints come first.

@@ -123,10 +123,11 @@ class Uprobes:
         deadline = time.monotonic() + _SEARCH_S
         opening = ""
         try:
-            channel.settimeout(_PATIENCE_S)
+            channel.settimeout(_SEARCH_S)  # a child takes long to begin on a busy host
             channel.send(msgspec.json.encode(search))
             while not self._closed and (received := _receive(channel)) is not None:
                 message, links = received
+                channel.settimeout(_PATIENCE_S)
                 match message:
                     case Opening(what=opening):
                         pass
@@ -175,13 +176,41 @@ class Uprobes:
             os.close(link)
 
     def close(self) -> None:
-        """Detach from everything. What a program sent by then is in the ring."""
+        """Detach from everything. No program that began before still runs; what it sent is in the ring.
+
+        Only the first file is certain to be let go at the return: see `_leave_to_another`.
+        """
         self._closed = True
         if self._child is not None:
             self._child.kill()
         with self._searching:
-            for key in list(self._targets):
-                self._detach(key)
+            links = [link for target in self._targets.values() for link in target.links]
+            self._targets.clear()
+            # The kernel waits here for whatever runs at any uprobe.
+            for link in links[:1]:
+                os.close(link)
+            _leave_to_another(links[1:])
+
+
+def _leave_to_another(links: list[int]) -> None:
+    """Close descriptors that a process of its own has too, and ends with.
+
+    The last close of a uprobe takes the kernel some 0.1 s, one after the other: too long to wait for at the end.
+    """
+    if not links:
+        return
+    for link in links:
+        os.set_inheritable(link, True)
+    theirs, ours = os.pipe()
+    try:
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [(os.POSIX_SPAWN_DUP2, theirs, 0)]
+        actions += [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_WRONLY, 0) for fd in (1, 2)]
+        os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=actions)  # waits for the end of the pipe
+    except OSError:
+        pass  # then it takes its time
+    finally:
+        for fd in (*links, theirs, ours):
+            os.close(fd)
 
 
 def _receive(channel: socket.socket) -> tuple[Message, list[int]] | None:

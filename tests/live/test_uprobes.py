@@ -110,7 +110,7 @@ def test_one_file_for_all_processes(root: Path, attached: Uprobes) -> None:
                 assert first_byte(pid, LINKER, MUSL) == BREAKPOINT
             attached.close()
             for pid in (*pids, child_of(three.pid)):
-                assert first_byte(pid, LINKER, MUSL) != BREAKPOINT
+                until(lambda pid=pid: first_byte(pid, LINKER, MUSL) != BREAKPOINT, "the breakpoint is gone")  # type: ignore[misc]
 
 
 def test_containers_of_one_image(root: Path, attached: Uprobes, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_file_system_that_does_not_answer(
     """A container whose file system does not answer is given up, once, and told; others are found all the same."""
     if not os.path.exists("/dev/fuse"):
         pytest.skip("this kernel has no FUSE")
-    monkeypatch.setattr(uprobes, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(uprobes, "_PATIENCE_S", 2.0)
     other = tmp_path / "other"
     shutil.copytree(root, other)
     (root / "lib64").mkdir()
@@ -262,7 +262,7 @@ def test_the_end_of_the_collector(root: Path, tmp_path: Path) -> None:
             pid = child_of(process.pid)
             until(lambda: first_byte(pid, LINKER, MUSL) == BREAKPOINT, "a breakpoint")
             collector.stop().check()
-            assert first_byte(pid, LINKER, MUSL) != BREAKPOINT
+            until(lambda: first_byte(pid, LINKER, MUSL) != BREAKPOINT, "the breakpoint is gone")
 
 
 def test_the_collector_is_killed(root: Path, tmp_path: Path) -> None:
