@@ -18,8 +18,8 @@ Ladder = Literal["fentry", "kprobe", "tracepoint", "uprobe"]
 Attach = Literal["best", "fentry", "kprobe", "tracepoint", "uprobe"]
 """Which form of a probe to take where it has it; "best": the first that this kernel can."""
 
-USER_REGISTERS = ("get_current_task_btf", "task_pt_regs")
-"""The helpers behind ``hl_user_registers()``, since Linux 5.15."""
+USER_REGISTERS: tuple[str, ...] = ()
+"""The helpers that ``hl_user_registers()`` cannot do without: none, before Linux 5.15 it has another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,9 @@ class Hook:
 
     arguments: int | None = None
     """The number of arguments that the raw tracepoint must have; on other kernels it has another shape."""
+
+    fields: tuple[str, ...] = ()
+    """Fields that the tracepoint's record must have; on other kernels it has another shape."""
 
     helpers: tuple[str, ...] = ()
     """BPF helpers beyond those of Linux 5.8 that the program calls, without their ``bpf_``."""

@@ -72,6 +72,7 @@ PROBE = Probe(
                     "create_file_by_io_uring",
                     "tracepoint",
                     "io_uring:io_uring_complete",
+                    fields=("req",),  # since Linux 5.16
                     optional=True,
                     sees="files created through io_uring",
                 ),

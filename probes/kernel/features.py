@@ -29,6 +29,11 @@ _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 _ALL_IDS = "4294967295"
 
 
+def kernel_release() -> str:
+    """As ``uname -r`` has it. From /proc as all else, so that a compiler can be shown another kernel."""
+    return Path("/proc/sys/kernel/osrelease").read_text(encoding="ascii").strip()
+
+
 def kernel_version(release: str) -> tuple[int, int, int]:
     """Version, patch level and sublevel of a ``uname -r`` such as ``6.1.0-13-amd64``; zeros if unreadable."""
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
@@ -69,7 +74,7 @@ class Host:
         return cls(
             system=uname.sysname,
             machine=uname.machine,
-            release=uname.release,
+            release=kernel_release(),
             uid=os.geteuid(),
             capabilities=int(effective[1], 16) if effective else 0,
             user_namespace=_in_user_namespace(Path("/proc/self/uid_map")),
@@ -118,6 +123,9 @@ class Features:
     try_tracing: Callable[[str], str] = lambda _function: ""
     """Why an fentry program for a function (in BTF) is refused, found by trying; empty if it is not."""
 
+    has_field: Callable[[str, str], bool] = lambda _tracepoint, _field: True
+    """Whether the record of a tracepoint (CATEGORY:NAME) has a field."""
+
     @classmethod
     def probe(cls, host: Host, btf: Btf) -> Features:
         """Look at ``host``, of which ``btf`` is the type information; ``BtfError`` if that is malformed."""
@@ -131,6 +139,7 @@ class Features:
             has_uprobes=(host.event_sources / "uprobe").exists(),
             has_function=lambda name: btf.function(name) is not None or name in _symbols(host.symbols),
             try_tracing=cache(partial(_try_tracing, btf)),
+            has_field=partial(_has_field, events) if events else lambda _tracepoint, _field: False,
         )
 
     def missing(self, mechanism: str, target: str) -> str | None:
@@ -138,7 +147,7 @@ class Features:
 
         Mechanisms and their targets: ``raw_tracepoint`` NAME, ``tracepoint`` CATEGORY:NAME, ``fentry``,
         ``fexit``, ``kprobe`` and ``kretprobe`` FUNCTION, ``uprobe`` and ``uretprobe`` PATH:OFFSET (which is not
-        looked up), ``helper`` NAME. ``ValueError`` for another mechanism.
+        looked up), ``helper`` NAME, ``field`` CATEGORY:NAME:FIELD. ``ValueError`` for another mechanism.
         """
         match mechanism:
             case "raw_tracepoint":
@@ -153,6 +162,9 @@ class Features:
                 found, reason = False, "this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off)"
             case "uprobe" | "uretprobe":
                 found, reason = self.has_uprobes, "this kernel has no uprobes (CONFIG_UPROBE_EVENTS is off)"
+            case "field":
+                tracepoint, _, field = target.rpartition(":")
+                found, reason = self.has_field(tracepoint, field), f"{tracepoint} of this kernel has no field {field}"
             case "helper":
                 found, reason = target in self.helpers, f"this kernel ({self.release}) has no bpf_{target}()"
             case _:
@@ -195,6 +207,11 @@ def _tracepoints(events: Path) -> frozenset[str]:
                 with os.scandir(category.path) as names:
                     found += [f"{category.name}:{name.name}" for name in names if name.is_dir()]
     return frozenset(found)
+
+
+def _has_field(events: Path, tracepoint: str, field: str) -> bool:
+    text = (events / tracepoint.replace(":", "/") / "format").read_text(encoding="ascii", errors="replace")
+    return re.search(rf"^\tfield:[^;]*\b{field}(\[[^]]*\])?;", text, re.MULTILINE) is not None
 
 
 def _in_user_namespace(uid_map: Path) -> bool:

@@ -25,6 +25,7 @@ COMMON_STRUCTS: Mapping[str, tuple[str, ...]] = {
         "files",
         "nsproxy",
         "thread_pid",
+        "stack",
         "start_boottime|real_start_time",
         "sessionid?",
         "loginuid?",
@@ -142,6 +143,8 @@ def _fit_form(probe: Probe, form: Form, features: Features, btf: Btf) -> Fitted:
 
 def _reason(hook: Hook, features: Features, btf: Btf) -> str | None:
     reason = features.missing(hook.mechanism, hook.target)
+    for field in hook.fields:
+        reason = reason or features.missing("field", f"{hook.target}:{field}")
     for helper in hook.helpers:
         reason = reason or features.missing("helper", helper)
     if reason is None and hook.arguments is not None:

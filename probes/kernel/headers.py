@@ -9,12 +9,11 @@ without an error; so all padding is byte arrays, structures are packed, and C as
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from probes.errors import FeatureMissing
 from probes.kernel.btf_index import Kind
-from probes.kernel.features import kernel_version
+from probes.kernel.features import kernel_release, kernel_version
 from probes.kernel.header_text import PROVIDED_STRUCTS, fixed_files
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def write_tree(directory: Path, btf: Btf, structs: Mapping[str, Sequence[str]], 
     maps further paths, relative to ``include/``, to their text. Raises ``FeatureMissing`` and ``BtfError``.
     """
     files = {
-        **fixed_files(kernel_version(os.uname().release)),
+        **fixed_files(kernel_version(kernel_release())),
         "hookline/kernel.h": declare_structs(btf, structs),
         **extra,
     }

@@ -32,6 +32,7 @@
 /* Keeps clang from proving a bound away that the verifier must see. */
 #define HIDE(value) asm volatile("" : "+r"(value))
 
+#define HL_STACK_SIZE	16384	/* THREAD_SIZE of x86-64 */
 #define HL_PATH_SIZE	4096
 #define HL_PATH_STEPS	256	/* components walked before a program calls itself again */
 #define HL_TAIL_SIZE	32768
@@ -135,7 +136,14 @@ struct hl_io_uring_complete {
 
 static __always_inline struct pt_regs *hl_user_registers(void)
 {
+#ifdef HL_BPF_FUNC_task_pt_regs
 	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+#else
+	/* Before Linux 5.15: as task_pt_regs() finds them on x86-64. */
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return (struct pt_regs *)(READ(task->stack) + HL_STACK_SIZE) - 1;
+#endif
 }
 
 /* Calls another program of the same form; returns only where no further call is possible. */

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from probes.kernel import bpf
 from probes.kernel.btf import Btf
-from probes.kernel.features import kernel_version
+from probes.kernel.features import kernel_release, kernel_version
 from probes.kernel.fit import Fitted
 from probes.kernel.histogram import timed
 from probes.kernel.object import TAIL_MAPS, TAIL_SLOTS
@@ -56,7 +55,9 @@ def _defines(fitted: Fitted, btf: Btf) -> Iterator[str]:
         yield f"#define HL_TRACEPOINT_{tracepoint}_{len(btf.tracepoint(tracepoint) or ())} 1\n"
     for enumerator in sorted(fitted.probe.enumerators):
         yield f"#define HL_{enumerator} {btf.enumerator(enumerator)}\n"
-    if kernel_version(os.uname().release) >= _PREEMPTIBLE_SINCE:
+    if btf.enumerator("BPF_FUNC_task_pt_regs") is not None:
+        yield "#define HL_BPF_FUNC_task_pt_regs 1\n"
+    if kernel_version(kernel_release()) >= _PREEMPTIBLE_SINCE:
         yield "#define HL_PREEMPTIBLE 1\n"
     name, form = fitted.probe.name.upper(), fitted.form.name.upper()
     yield f"#define HL_FORM_{name}_{form} 1\n#define HL_FORM_{name} HL_BY_{form}\n"

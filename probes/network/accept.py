@@ -69,6 +69,7 @@ PROBE = Probe(
                     "accept_by_io_uring",
                     "tracepoint",
                     "io_uring:io_uring_complete",
+                    fields=("req",),  # since Linux 5.16
                     optional=True,
                     sees="connections accepted through io_uring",
                 ),

@@ -71,6 +71,7 @@ _HOOKS = (
         "connect_by_io_uring",
         "tracepoint",
         "io_uring:io_uring_complete",
+        fields=("req",),  # since Linux 5.16
         optional=True,
         sees="connections made through io_uring",
     ),

@@ -241,7 +241,8 @@ static __always_inline bool dns_read_arguments(struct dns_call *call, struct pt_
 	return number == DNS_READ || number == DNS_RECVFROM;
 }
 
-/* Whatever a socket received, before its call returns: the data is in the caller's buffer, the name is not yet. */
+#ifdef HL_TAIL_DNS_REPORT_RECEIVED
+/* Since Linux 6.3. Whatever a socket received, before its call returns: the data is in the caller's buffer, the name is not yet. */
 int dns_received(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
@@ -272,6 +273,7 @@ int dns_received(struct bpf_raw_tracepoint_args *ctx)
 	hl_discard(record);
 	return 0;
 }
+#endif
 
 static __always_inline int dns_read_file(struct hl_sys_exit *ctx, u64 number)
 {

@@ -128,6 +128,7 @@ PROBE = Probe(
                     "dns_by_io_uring",
                     "tracepoint",
                     "io_uring:io_uring_complete",
+                    fields=("req",),  # since Linux 5.16
                     optional=True,
                     sees="answers received through io_uring",
                 ),

@@ -33,6 +33,11 @@ class Kernel:
         return self.folder / "root"
 
     @property
+    def compiled(self) -> Path:
+        """Probes that were compiled for it, in the collector's own cache."""
+        return self.folder / "compiled"
+
+    @property
     def modules(self) -> Path:
         """The folder of its modules; since 7.x Debian has it below usr/."""
         [found] = [*self.root.glob("lib/modules/*"), *self.root.glob("usr/lib/modules/*")]

@@ -15,18 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kernels.debian import Kernel, fetch
+from tests.kernels.facts import compile_for
 from tests.kernels.qemu import Ended, boot
 from tests.kernels.releases import Release
 from tests.live.conftest import SOURCES, Programs
 
 ROOT = Path(__file__).parents[2]
+_RESULTS = ROOT / "build" / "kernels"
+"""A folder for each kernel: console, dmesg, log and JUnit file of its last run."""
+
 FORMS = ("fentry", "kprobe", "tracepoint")
 """Each a run of the live tests with `--attach` and that form; a probe without it takes its best."""
 
 _LIMIT_S = 600.0
 """A guest that is not done by then hangs."""
 
-_TIME_FACTOR = 8
+_TIME_FACTOR = 12
 """How much longer than on this host a live test may wait in a guest."""
 
 _LIVE = ("-p", "no:cacheprovider", "-m", "guest", "tests/live")
@@ -98,16 +102,18 @@ class Run:
 def run(release: Release, plan: Plan) -> Run:
     """Boot one kernel and run the plan's tests in it."""
     kernel = fetch(release)
-    results = kernel.folder / "results"
+    said = compile_for(kernel, list(plan.tests))
+    results = _RESULTS / release.name
     shutil.rmtree(results, ignore_errors=True)
     ended = boot(kernel, results, _job(plan, kernel), [ROOT, kernel.folder, plan.programs], limit_s=_LIMIT_S)
     log = results / "log"
-    text = log.read_text(errors="replace") if log.exists() else ""
-    return Run(kernel, ended, _outcomes(results / "junit.xml"), "\n".join(text.splitlines()[-60:]))
+    text = said + (log.read_text(errors="replace") if log.exists() else "")
+    return Run(kernel, ended, _outcomes(results / "junit.xml"), "\n".join(text.splitlines()[-100:]))
 
 
 def _job(plan: Plan, kernel: Kernel) -> str:
     environment = {
+        "HOOKLINE_CACHE": "/run/compiled",
         "HOOKLINE_MODULES": kernel.modules,
         "HOOKLINE_PROGRAMS": plan.programs,
         "HOOKLINE_REQUIRE": "live",

@@ -42,10 +42,12 @@ class Ended:
 def boot(kernel: Kernel, results: Path, job: str, folders: Sequence[Path], *, limit_s: float) -> Ended:
     """Boot `kernel`, run `job` (bash) with the host's files, and wait for the end.
 
-    Of the host, the guest can write only `results`, which it has as /run/results. `folders` are visible in it even
-    where they are below /tmp. After `limit_s` it is ended.
+    Of the host, the guest can write only two folders: `results`, which it has as /run/results, and as /run/compiled
+    the kernel's place for compiled probes. `folders` are visible in it even where they are below /tmp. After
+    `limit_s` it is ended.
     """
     results.mkdir(parents=True)
+    kernel.compiled.mkdir(mode=0o700, exist_ok=True)
     (results / "job.sh").write_text(job)
     (results / "folders").write_text("".join(f"{folder}\n" for folder in folders))
     initramfs = results / "initramfs"
@@ -88,6 +90,7 @@ def _command(kernel: Kernel, initramfs: Path, results: Path) -> list[str]:
         *("-serial", f"file:{results / 'console'}", "-device", "virtio-rng-pci"),
         *share("host", Path("/"), ",readonly=on"),
         *share("results", results),
+        *share("compiled", kernel.compiled),
         *("-device", "qemu-xhci", "-drive", f"if=none,id=stick,format=raw,read-only=on,file={initramfs}"),
         *("-device", "usb-storage,drive=stick,serial=hookline-stick"),
         *("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", " ".join(_COMMAND_LINE)),

@@ -42,7 +42,9 @@ class Collector:
         self.events: list[Event] = []
         """What was delivered so far, as of the last look."""
 
+        cache = os.environ.get("HOOKLINE_CACHE")  # of a guest, which has no place of its own to keep it
         self.defaults: Tables = {
+            "collector": {"cache": cache} if cache else {},
             "metrics": {"listen": ""},
             "pipeline": {"batch_age_ms": 20},
             "sinks.file": {

@@ -23,7 +23,7 @@ busybox mount --move /proc proc
 busybox mount -t sysfs sysfs sys
 busybox mount -t devtmpfs devtmpfs dev
 busybox mount -t tmpfs -o mode=0755 run run
-busybox mkdir -p dev/pts dev/shm run/guest run/host run/results
+busybox mkdir -p dev/pts dev/shm run/guest run/host run/results run/compiled
 busybox mount --bind . run/host # as it is without what is mounted over it
 for place in tmp var/tmp dev/shm; do
 	busybox mount -t tmpfs -o mode=1777 tmpfs $place
@@ -35,4 +35,5 @@ busybox ln -s /proc/self/fd/1 dev/stdout
 busybox ln -s /proc/self/fd/2 dev/stderr
 busybox cp /bin/busybox /main.sh run/guest
 share results run/results rw,cache=none
+share compiled run/compiled rw,cache=none
 exec busybox switch_root /new /run/guest/busybox sh /run/guest/main.sh

@@ -243,3 +243,14 @@ def test_unknown_mechanism_is_a_mistake_of_the_caller(host: Host, btf: Btf) -> N
     """A misspelled mechanism is not taken for one that the kernel lacks."""
     with pytest.raises(ValueError, match="raw_tracepiont"):
         Features.probe(host, btf).missing("raw_tracepiont", "sched_switch")
+
+
+def test_fields_of_a_record(host: Host, btf: Btf) -> None:
+    """A field is found by its whole name in the tracepoint's format, an array's too; a part of a name is none."""
+    folder = host.tracefs[1] / "events/syscalls/sys_exit_connect"
+    (folder / "format").write_text("format:\n\tfield:void * req;\toffset:8;\n\tfield:char comm[16];\toffset:16;\n")
+    features = Features.probe(host, btf)
+    for name in ("req", "comm"):
+        assert features.missing("field", f"syscalls:sys_exit_connect:{name}") is None
+    for name in ("re", "eq", "void", "offset"):
+        assert features.missing("field", f"syscalls:sys_exit_connect:{name}") is not None

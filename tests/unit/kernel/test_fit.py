@@ -103,3 +103,12 @@ def test_optional_hooks(btf: Btf) -> None:
     assert fitted.tails == ()
     with pytest.raises(FeatureMissing, match="no tracepoint syscalls:sys_exit_absent"):
         fit(replace(PROBE, forms=(Form("tracepoint", (extra,)),)), KERNEL, btf)
+
+
+def test_a_record_of_another_shape(btf: Btf) -> None:
+    """A hook is left out where the tracepoint's record lacks a field that the program reads."""
+    hook = Hook("by_tracepoint", "tracepoint", "syscalls:sys_exit_setsid", fields=("ret",))
+    probe = replace(PROBE, forms=(Form("tracepoint", (hook,)),))
+    assert fit(probe, KERNEL, btf).hooks == (hook,)
+    with pytest.raises(FeatureMissing, match=r"^syscalls:sys_exit_setsid of this kernel has no field ret$"):
+        fit(probe, replace(KERNEL, has_field=lambda _tracepoint, _field: False), btf)
