@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.encode.ecs import ECS_VERSION
+from pipeline.encode.names import ecs_names
 from pipeline.encode.values import cut_marks
 from pipeline.gap import Gap
 from probes.event import Chars, HostEvent, Ip, Opaque, ProcessEvent, Scalar
@@ -134,22 +135,6 @@ def own(event: type[HostEvent]) -> list[Field]:
 def smith_names(field: Field) -> list[str]:
     """Every name under which `field` stands in smith."""
     return [name for name in (field.names.smith, field.names.label) if name]
-
-
-def ecs_names(event: type[HostEvent], field: Field) -> list[str]:
-    """Every name under which `field` stands in ecs."""
-    name = field.names.ecs
-    if name is None:
-        return []
-    subject = event.subject if issubclass(event, ProcessEvent) else "process"
-    if subject != "process" and name.startswith("process.") and field not in own(event):
-        if name.startswith("process.parent."):
-            return []
-        name = f"{subject}.{name.removeprefix('process.')}"
-    if field.tail is not None and field.tail.form == "argv":
-        parent = name.rpartition(".")[0]
-        return [name, f"{parent}.args_count", f"{parent}.command_line"]
-    return [name]
 
 
 def _type(field: Field) -> str:

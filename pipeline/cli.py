@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 import typer
 from typer.main import get_command
 
+from pipeline.admin import deadletter_app, setup_app
 from pipeline.failure import UNUSABLE, complain, report
 
 _EPILOG = (
@@ -34,6 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog=_EPILOG,
 )
+
+app.add_typer(setup_app, name="setup")
+app.add_typer(deadletter_app, name="deadletter")
 
 
 def _positive(seconds: float | None) -> float | None:

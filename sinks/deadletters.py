@@ -7,6 +7,7 @@ One JSON object a line: ``time`` (ISO 8601, UTC), ``sink``, ``reason``, ``event`
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -65,8 +66,15 @@ class DeadLetters:
             if self._path.stat().st_size >= self._max_bytes:
                 os.replace(self._path, f"{self._path}.1")
                 self.rotations += 1
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        return open(fd, "ab", buffering=1 << 16)
+        while True:
+            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            file = open(fd, "ab", buffering=1 << 16)  # noqa: SIM115 - the caller closes it
+            # A replay may have renamed the file just now; it reads under the same lock.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), self._path.stat()):
+                    return file
+            file.close()
 
 
 def read(path: Path) -> Iterator[DeadLetter]:

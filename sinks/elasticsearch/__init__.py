@@ -7,12 +7,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from sinks.elasticsearch.config import ElasticsearchConfig
+from sinks.elasticsearch.errors import Refused, Unreachable
 from sinks.protocol import Sink
 
 if TYPE_CHECKING:
     from sinks.elasticsearch.client import Client
 
-__all__ = ["ElasticsearchConfig", "connect", "open_sink"]
+__all__ = ["ElasticsearchConfig", "Refused", "Unreachable", "connect", "import_into_kibana", "open_sink", "replay"]
 
 # Imported in the functions, so that who reads a configuration does not wait for trio and the client.
 
@@ -29,3 +30,17 @@ def connect(config: ElasticsearchConfig) -> Client:
     from sinks.elasticsearch.client import Client as Connected
 
     return Connected(config)
+
+
+async def import_into_kibana(config: ElasticsearchConfig, url: str, ndjson: bytes) -> None:
+    """Create or replace Kibana's saved objects; see `sinks.elasticsearch.kibana`."""
+    from sinks.elasticsearch.kibana import import_into_kibana
+
+    await import_into_kibana(config, url, ndjson)
+
+
+async def replay(config: ElasticsearchConfig) -> tuple[int, int]:
+    """Send the dead letters again; see `sinks.elasticsearch.letters`."""
+    from sinks.elasticsearch.letters import replay
+
+    return await replay(config)

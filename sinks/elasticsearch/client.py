@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import ssl
@@ -18,6 +19,7 @@ from elasticsearch import AsyncElasticsearch, ElasticsearchWarning
 from elasticsearch.serializer import Serializer
 
 from sinks.elasticsearch.config import ElasticsearchConfig
+from sinks.elasticsearch.errors import Refused, Unreachable
 from sinks.protocol import SinkError
 
 # What they say is said again by us, once and in one line.
@@ -30,18 +32,6 @@ _DRIP = 2.0
 
 _GZIP = 16 + zlib.MAX_WBITS
 _SECRET_BYTES = 65_536
-
-
-class Refused(Exception):
-    """The server answered with an error status."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(f"status {status}, {words}")
-        self.status = status
-
-
-class Unreachable(Exception):
-    """There was no answer; says why in a few words."""
 
 
 class _Bytes(Serializer):
@@ -116,13 +106,7 @@ class Client:
 def _client(config: ElasticsearchConfig) -> AsyncElasticsearch:
     tls: dict[str, object] = {}
     if any(host.startswith("https:") for host in config.hosts):
-        tls["ssl_context"] = _tls_context(config)
-    authentication: dict[str, object] = {}
-    if config.user:
-        password = _secret(config.password_file, config.password_env, "password")
-        authentication["basic_auth"] = (config.user, password)
-    elif config.api_key_file or config.api_key_env:
-        authentication["api_key"] = _secret(config.api_key_file, config.api_key_env, "api_key")
+        tls["ssl_context"] = tls_context(config)
     try:
         return AsyncElasticsearch(
             [_with_port(host) for host in config.hosts],
@@ -131,11 +115,21 @@ def _client(config: ElasticsearchConfig) -> AsyncElasticsearch:
             connections_per_node=config.max_requests,
             request_timeout=config.timeout_s,
             max_retries=0,  # the pipeline retries, and its pauses know trio
-            **authentication,  # type: ignore[arg-type] # by their names
-            **tls,  # type: ignore[arg-type]
+            headers=authorization(config),
+            **tls,  # type: ignore[arg-type] # by their names
         )
     except ValueError as error:
         raise SinkError(f"hosts cannot be used: {error}") from None
+
+
+def authorization(config: ElasticsearchConfig) -> dict[str, str]:
+    """The header that says who asks. Raises SinkError."""
+    if config.user:
+        password = _secret(config.password_file, config.password_env, "password")
+        return {"authorization": "Basic " + base64.b64encode(f"{config.user}:{password}".encode()).decode()}
+    if config.api_key_file or config.api_key_env:
+        return {"authorization": "ApiKey " + _secret(config.api_key_file, config.api_key_env, "api_key")}
+    return {}
 
 
 def _with_port(host: str) -> str:
@@ -145,7 +139,8 @@ def _with_port(host: str) -> str:
     return host.replace(name, f"{name}:{443 if host.startswith('https:') else 9200}", 1)
 
 
-def _tls_context(config: ElasticsearchConfig) -> ssl.SSLContext:
+def tls_context(config: ElasticsearchConfig) -> ssl.SSLContext:
+    """Whom to trust and what to show. Raises SinkError."""
     try:
         context = ssl.create_default_context(cafile=config.ca_file or None)
     except (OSError, ssl.SSLError) as error:

@@ -17,7 +17,8 @@ import trio
 from sinks.deadletters import DeadLetter, DeadLetters
 from sinks.elasticsearch import reply
 from sinks.elasticsearch.bulk import Bulk, bulks, kind_of, of_pairs
-from sinks.elasticsearch.client import Client, Refused, Unreachable
+from sinks.elasticsearch.client import Client
+from sinks.elasticsearch.errors import Refused, Unreachable
 from sinks.elasticsearch.reply import Outcome
 from sinks.elasticsearch.window import Window
 from sinks.protocol import SinkUnavailable

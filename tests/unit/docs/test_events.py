@@ -13,6 +13,7 @@ import pytest
 
 from docs import events as docs
 from pipeline.encode import Encoder
+from pipeline.encode.names import ecs_names
 from pipeline.encode.values import cut_marks
 from pipeline.enrich.host import Host
 from pipeline.gap import Gap
@@ -85,7 +86,7 @@ def test_smith_names(kind: type[HostEvent]) -> None:
 def test_ecs_names(kind: type[HostEvent]) -> None:
     """An event that has everything has exactly the ecs fields that the page lists for its kind."""
     fields = docs.told(kind)
-    wanted = {name for field in fields for name in docs.ecs_names(kind, field)}
+    wanted = {name for field in fields for name in ecs_names(kind, field)}
     wanted |= {name for _smith, ecs, _doc in docs.ADDED for name in ecs.split(", ")}
     wanted |= {name for name, _doc in docs.ONLY_ECS}
     if issubclass(kind, ProcessEvent):

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``hookline deadletter``: listing and sending again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import trio
+
+from pipeline.failure import FAILED, complain
+from pipeline.terminal import emit
+from probes.text import printable
+from sinks.deadletters import DeadLetter, read
+from sinks.elasticsearch import ElasticsearchConfig, replay
+from sinks.protocol import SinkUnavailable
+
+
+def show(config: ElasticsearchConfig, *, as_json: bool) -> int:
+    """Print every letter; gives the exit code."""
+    path = Path(config.dead_letter_file)
+    try:
+        for letter in _letters(path):
+            if as_json:
+                emit(msgspec.json.encode(letter).decode() + "\n")
+            else:
+                emit(f"{letter.time:%Y-%m-%dT%H:%M:%SZ}  {letter.sink}  {printable(letter.reason)}\n")
+    except msgspec.DecodeError as error:
+        complain(str(error))
+        return FAILED
+    return 0
+
+
+def _letters(path: Path) -> Iterator[DeadLetter]:
+    if path.exists() or path.with_name(f"{path.name}.1").exists():
+        yield from read(path)
+
+
+def send_again(config: ElasticsearchConfig) -> int:
+    """Replay; gives the exit code."""
+    try:
+        sent, refused = trio.run(replay, config)
+    except SinkUnavailable as error:
+        complain(f"the dead letters are kept, for the server takes nothing: {error}")
+        return FAILED
+    except msgspec.DecodeError as error:
+        complain(str(error))
+        return FAILED
+    emit(f"delivered {sent}, refused again {refused}\n")
+    return FAILED if refused else 0
