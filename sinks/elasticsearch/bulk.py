@@ -72,7 +72,7 @@ def bulks(lines: bytes, namespace: str, *, max_bytes: int) -> list[Bulk]:
     None is larger than `max_bytes`, but for a document that alone is.
     """
     name = namespace.encode()
-    replacement = _ACTION % (rb"\3", name, rb"\2") + rb"\1" + name + b'"'
+    replacement = _ACTION % (rb"\g<3>", name, rb"\g<2>") + rb"\g<1>" + name + b'"'
     body, found = _BEGINNING.subn(replacement, lines)
     if found != lines.count(b"\n"):
         # Of the spool of another version, say.

@@ -96,10 +96,8 @@ class Client:
             raise Refused(error.meta.status, _error_words(error)) from None
         except elastic_transport.ConnectionTimeout:
             raise Unreachable(f"no answer within {self._config.timeout_s:g} s") from None
-        except elastic_transport.TlsError as error:
-            raise Unreachable(f"TLS: {error.message}") from None
         except elastic_transport.TransportError as error:
-            raise Unreachable(str(error.message) or type(error).__name__) from None
+            raise Unreachable(_reason(error)) from None
         return answer.body
 
 
@@ -171,6 +169,21 @@ def _secret(file: str, variable: str, key: str) -> str:
     if not secret:
         raise SinkError(f"{key}_file: {file} is empty" if file else f"{key}_env: the variable {variable} is not set")
     return secret
+
+
+def _reason(error: elastic_transport.TransportError) -> str:
+    """The words of what lies deepest and has some: httpx and trio wrap what TLS or the system said."""
+    reason = str(error.message) or type(error).__name__
+    outer: BaseException = error
+    while inner := outer.__cause__ or outer.__context__:
+        outer = inner
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"TLS: the server's certificate is refused: {inner.verify_message}"
+        if isinstance(inner, ssl.SSLError):
+            return f"TLS: {inner.reason or inner}"
+        if isinstance(inner, OSError) and inner.strerror:
+            reason = inner.strerror
+    return reason
 
 
 def _words(error: Exception) -> str:

@@ -66,6 +66,8 @@ class Server:
             )
         self._pid_file.write_text(f"{self._child.pid} {started_at(self._child.pid)}")
         self.wait()
+        if not self.tied:
+            self._child.returncode = 0  # it outlives us, and is none of ours any more
 
     def wait(self) -> None:
         """Return once it answers. Raises NotStarted."""

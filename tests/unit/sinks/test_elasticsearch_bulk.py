@@ -31,13 +31,13 @@ def documents(body: bytes) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 def test_every_document_is_created_under_its_id(events: list[HostEvent]) -> None:
     """Whatever the names of a process are, its document goes to its dataset's stream, under its id, unchanged."""
     raw = encoded(events)
-    (made_bulk,) = bulks(raw, "lab", max_bytes=LARGE)
+    (made_bulk,) = bulks(raw, "3.lab", max_bytes=LARGE)
     assert made_bulk.documents == len(events)
     for line, (action, document) in zip(raw.splitlines(), documents(made_bulk.body), strict=True):
         original = json.loads(line)
-        original["data_stream"]["namespace"] = "lab"
+        original["data_stream"]["namespace"] = "3.lab"
         assert document == original
-        index = f"logs-{original['event']['dataset']}-lab"
+        index = f"logs-{original['event']['dataset']}-3.lab"
         assert action == {"create": {"_index": index, "_id": original["event"]["id"]}}
 
 
