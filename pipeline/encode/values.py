@@ -6,12 +6,12 @@ The names of what they call begin with ``json_``, lest a field has the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from json.encoder import JSONEncoder, encode_basestring_ascii
 from typing import Any, TypeVar
 
-from probes.event import Chars, HostEvent, Ip, Opaque, ProcessEvent
+from probes.event import Chars, Derived, HostEvent, Ip, Opaque, ProcessEvent
 from probes.layout import Field, layout, struct_fields
 from probes.text import (
     Remembered,
@@ -124,16 +124,19 @@ def derived_values(event: type[HostEvent], *, absent: bytes, as_text: bool) -> d
     """What makes the JSON of each derived field, by its name; `as_text`: numbers as strings."""
     makers = {each.make: lru_cache(_REMEMBERED_DERIVED)(each.make) for each in event.derived}
 
-    def of(name: str, make: Callable[..., Mapping[str, object]]) -> Callable[..., bytes]:
+    def of(derived: Derived) -> Callable[..., bytes]:
+        name, make, keyword = derived.name, makers[derived.make], derived.names.ecs_type == "keyword"
+
         def value(*sources: object) -> bytes:
             found = make(*sources).get(name)
             if found is None:
                 return absent
-            return _ENCODE(str(found) if as_text else found).encode("ascii")
+            is_text = as_text or (keyword and isinstance(found, int))
+            return _ENCODE(str(found) if is_text else found).encode("ascii")
 
         return value
 
-    return {each.name: of(each.name, makers[each.make]) for each in event.derived}
+    return {each.name: of(each) for each in event.derived}
 
 
 def text_expression(field: Field, at: Callable[[str], str]) -> str:
