@@ -164,12 +164,14 @@ def _alignment(wire: Wire) -> int:
             return 1
 
 
+@cache
 def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
     """Every field of `event`, in the order of its constructor, then what is derived from them."""
     derived = (Field(each.name, each.names, derived=each, python_type=object) for each in event.derived)
     return (*struct_fields(event), *derived)
 
 
+@cache
 def struct_fields(event: type[HostEvent]) -> tuple[Field, ...]:
     """The fields that an `event` has as attributes, in the order of its constructor."""
     hints = typing.get_type_hints(event, include_extras=True)
