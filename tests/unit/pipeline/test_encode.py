@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.enrich.host import Host
-from probes.event import HostEvent
+from probes.event import HostEvent, ProcessEvent
 from probes.layout import event_fields
 from probes.process.execve import Execve
 from probes.text import to_bytes, to_text
@@ -91,7 +91,7 @@ def test_equal_texts_of_different_kinds_do_not_mix(schema: Schema) -> None:
 
 @schemas
 @pytest.mark.parametrize("event", wire.EVENTS)
-def test_what_was_cut_is_named(schema: Schema, event: type[Any]) -> None:
+def test_what_was_cut_is_named(schema: Schema, event: type[ProcessEvent]) -> None:
     """Every tail that was cut is named, and only those; an event that is whole says nothing of it."""
     smith = {field.name: field.names.smith for field in event_fields(event)}
     names = [smith.get(name) or name.removesuffix("_path") for name in wire.tail_names(event)]
