@@ -9,12 +9,13 @@ the rest the compiler is imported, which takes over 120 MB and stays in this pro
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -132,6 +133,9 @@ def main() -> None:
     """Answer one request on the socket whose descriptor is the first argument."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGTERM, _end)
+    # Before Linux 5.11 maps and programs count as locked memory. Whose limit it is may lack CAP_SYS_RESOURCE.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     try:
         request = msgspec.json.decode(channel.makefile("rb").readline(), type=Request)
         settings = msgspec.structs.replace(request.settings, loader_tgid=os.getpid())

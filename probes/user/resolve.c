@@ -94,11 +94,13 @@ static __always_inline bool resolve_append(struct hl_record *record, struct reso
 /* Appends what `results` leads to; gives the flags to set. */
 static __always_inline u32 resolve_results(struct hl_record *record, u64 results)
 {
-	struct resolve_address last = {};
+	/* In the record, where the verifier forgets it: on the stack, Linux 6.1 follows each path through each node. */
+	struct resolve_address *last = (struct resolve_address *)record->passed;
 	struct resolve_addrinfo node;
 	u32 start = record->header.length;
 	u64 at = 0;
 
+	__builtin_memset(last, 0, sizeof(*last));
 	if (bpf_probe_read_user(&at, sizeof(at), (void *)results))
 		return HL_RESOLVE_RESOLVED_IP_CUT;
 #pragma clang loop unroll(disable)
@@ -106,7 +108,7 @@ static __always_inline u32 resolve_results(struct hl_record *record, u64 results
 		if (!at)
 			return 0;
 		if (bpf_probe_read_user(&node, sizeof(node), (void *)at) ||
-		    !resolve_append(record, &node, &last, start))
+		    !resolve_append(record, &node, last, start))
 			return HL_RESOLVE_RESOLVED_IP_CUT;
 		at = node.next;
 	}
