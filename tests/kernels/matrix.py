@@ -69,7 +69,9 @@ def _collected(form: str, selection: str) -> tuple[str, ...]:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--attach", form, *_LIVE, "-k", selection]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return tuple(line for line in done.stdout.splitlines() if "::" in line)
+    tests = (line for line in done.stdout.splitlines() if "::" in line)
+    # Each test once, with the first of its parameters: for all of them there is no time.
+    return tuple({test.partition("[")[0]: test for test in reversed([*tests])}.values())[::-1]
 
 
 @dataclass(frozen=True, slots=True)

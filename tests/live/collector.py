@@ -42,9 +42,10 @@ class Collector:
         self.events: list[Event] = []
         """What was delivered so far, as of the last look."""
 
-        cache = os.environ.get("HOOKLINE_CACHE")  # of a guest, which has no place of its own to keep it
+        # A guest has no place of its own to keep the cache, and asks for one form of all probes after the other.
+        guest = {key: os.environ.get(f"HOOKLINE_{key.upper()}") for key in ("cache", "attach")}
         self.defaults: Tables = {
-            "collector": {"cache": cache} if cache else {},
+            "collector": {key: value for key, value in guest.items() if value},
             "metrics": {"listen": ""},
             "pipeline": {"batch_age_ms": 20},
             "sinks.file": {

@@ -77,10 +77,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def attach(request: pytest.FixtureRequest) -> str | None:
-    """The form of the probes that `collector` asks for; None for the best one."""
+def attach(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The form of the probes that collectors ask for; None for the best one."""
     form: str | None = getattr(request, "param", None)
-    return form
+    with pytest.MonkeyPatch.context() as patch:
+        if form:
+            patch.setenv("HOOKLINE_ATTACH", form)
+        yield form
 
 
 def _shared_by(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
@@ -92,8 +95,7 @@ def _shared_by(fixture_name: str, config: pytest.Config) -> Literal["session", "
 def collector(attach: str | None, tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """Every probe, AF_UNIX connections too. After the last test that shares it, its ledger must close."""
     tables = {"collector": {"probes": ["all"], "unix_sockets": True}}
-    options = ("--attach", attach) if attach else ()
-    with Collector(tmp_path_factory.mktemp("collector"), tables, *options) as running:
+    with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
         yield running
         running.stop().check()
 
