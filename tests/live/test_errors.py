@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from probes.registry import all_probes
+from tests.live.tools import NEED_MODULES
 
 ROOT = Path(__file__).parents[2]
 HOOKLINE = (sys.executable, "-m", "pipeline.cli")
@@ -87,10 +88,6 @@ def test_the_doctor_says_what_is_missing(missing: str) -> None:
     assert problem in failed["detail"]
     assert [probe["name"] for probe in findings["probes"]] == list(all_probes())
     assert (complaints(done), done.returncode, findings["ok"]) == ([], 2, False)
-
-
-NEED_MODULES = {"load_module", "usb"}
-"""Probes that a kernel without loadable modules, or without kprobes and fentry, cannot have."""
 
 
 def test_the_doctor_on_this_host() -> None:

@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 LIMIT_S = 30.0 * float(os.environ.get("HOOKLINE_TIME_FACTOR", "1"))
 """What takes longer than this has failed; an emulated machine gets a multiple."""
 
+NEED_MODULES = {"load_module", "usb"}
+"""Probes that a kernel without loadable modules, or without kprobes and fentry, cannot have."""
+
 Tables = Mapping[str, Mapping[str, object]]
 """A configuration: keys by table."""
 
