@@ -11,8 +11,9 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.live.accounts import Outcome, number_of
 from tests.live.collector import HOOKLINE, ROOT
 from tests.live.conftest import Programs
 from tests.live.loads import flood
-from tests.live.tools import LIMIT_S, until
+from tests.live.tools import LIMIT_S, until, until_collecting
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--")
 POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
@@ -42,17 +43,26 @@ def unprivileged() -> tuple[str, ...]:
     return NOBODY if readable else POWERLESS
 
 
+@contextmanager
+def recording(*command: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """A recorder that collects, and its standard error; it does not outlive the block."""
+    with subprocess.Popen([*HOOKLINE, "record", *command], cwd=ROOT, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            until_collecting(process.stderr)
+            yield process, process.stderr
+        finally:
+            process.kill()
+
+
 def record(path: Path, programs: Programs, folder: Path) -> dict[str, int]:
     """Record a flood; gives what the command says that it recorded, by kind."""
     config = folder / "config.toml"
     config.write_text("[collector]\nring_bytes = 67108864\n")
-    command: list[str | Path] = [*HOOKLINE, "record", path, "--config", config]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        assert b"collecting" in process.stderr.readline()
+    with recording(path, "--config", config) as (process, errors):
         flood(programs, folder, executions=500, files=2_000, connections=2_000)
         process.send_signal(signal.SIGTERM)
-        said = process.stderr.read().decode()
+        said = errors.read().decode()
         assert process.wait(LIMIT_S) == 0, said
     counts = re.findall(r"^(\w+): recorded ([\d,]+), dropped by the ring 0,", said, re.MULTILINE)
     return {kind: int(number.replace(",", "")) for kind, number in counts}
@@ -95,11 +105,8 @@ def test_a_recording_is_replayed_by_nobody(programs: Programs, folder: Path) -> 
 def test_a_recorder_that_was_killed(folder: Path) -> None:
     """A recording without its end is refused in one sentence, with exit code 2."""
     path = folder / "recording"
-    with subprocess.Popen([*HOOKLINE, "record", path], cwd=ROOT, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        assert b"collecting" in process.stderr.readline()
+    with recording(path):
         until(path.exists, "the recording")
-        process.kill()
     command: list[str | Path] = [*HOOKLINE, "replay", path, "--output", "-"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S, check=False)
     assert (done.returncode, done.stdout) == (2, b"")

@@ -20,7 +20,7 @@ from tests.live.accounts import Outcome
 from tests.live.collector import HOOKLINE, ROOT
 from tests.live.conftest import Programs
 from tests.live.test_hostile import HOSTILE
-from tests.live.tools import LIMIT_S, toml, until
+from tests.live.tools import LIMIT_S, toml, until, until_collecting
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
@@ -75,7 +75,7 @@ def test_a_pipe(command: list[str | Path], programs: Programs, tmp_path: Path) -
         [*command, "--output", "-"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stderr is not None
-        assert b"collecting" in process.stderr.readline()
+        until_collecting(process.stderr)
         subprocess.run([programs("nop"), HOSTILE], check=True)
         process.send_signal(signal.SIGTERM)
         output, said = process.communicate(timeout=LIMIT_S)
@@ -106,7 +106,7 @@ def test_a_terminal(command: list[str | Path], programs: Programs) -> None:
             env=os.environ | {"TERM": "xterm"},
         ) as process:
             assert process.stderr is not None
-            assert b"collecting" in process.stderr.readline()
+            until_collecting(process.stderr)
             subprocess.run([programs("nop"), b"\x1b]0;title\x07\x1b[2J\x9b2J" + HOSTILE, b"the end"], check=True)
 
             def told() -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 LIMIT_S = 30.0 * float(os.environ.get("HOOKLINE_TIME_FACTOR", "1"))
 """What takes longer than this has failed; an emulated machine gets a multiple."""
@@ -30,6 +30,11 @@ def until(look: Callable[[], Found | None], what: str, limit_s: float = LIMIT_S)
         assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
         time.sleep(0.005)
     return found
+
+
+def until_collecting(log: IO[bytes]) -> None:
+    """Read a collector's log up to the line that says that all its probes are there."""
+    assert any(b'"collecting"' in line for line in log), "it ended before it collected"
 
 
 def run(*command: str | bytes | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
