@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,9 @@ _START_S = 180.0
 _STOP_S = 30.0
 _LOOK_S = 0.1
 NOBODY = 65_534
+
+_STARTER = ThreadPoolExecutor(1)
+"""Lives as long as this process: a tied server ends with the thread that started it (PR_SET_PDEATHSIG)."""
 
 
 class NotStarted(Exception):
@@ -55,7 +59,8 @@ class Server:
             lead += [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environment}
         with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
+            self._child = _STARTER.submit(
+                subprocess.Popen,
                 [*lead, *self.command],
                 env=environment,
                 cwd=self.folder,
@@ -63,7 +68,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # the group is what is signalled: Elasticsearch's launcher has a child
-            )
+            ).result()
         self._pid_file.write_text(f"{self._child.pid} {started_at(self._child.pid)}")
         self.wait()
         if not self.tied:
