@@ -19,13 +19,14 @@ import trio
 
 from sinks.protocol import Batch as AnyBatch
 from sinks.protocol import Schema, SinkConfig
-from sinks.spool import Spool, SpoolFull
+from sinks.spool import SpoolFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipeline.batch import Batch
     from pipeline.ledger import Counts
+    from sinks.spool.store import Spool
 
 _STORE_AT_END_S = 5.0
 """A disk that hangs must not hold up the end of the collector for ever."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import reduce
+from functools import partial, reduce
 
 import structlog
 import trio
@@ -20,7 +20,7 @@ from pipeline.batch import Batch, Needs
 from pipeline.ledger import Ledger
 from pipeline.outlet import Open, Outlet, needs_of
 from sinks.protocol import SinkConfig, SinkError
-from sinks.spool import Spool, SpoolConfig
+from sinks.spool import SpoolConfig, open_spool
 
 _LAST_OLD_BATCH_S = 1.0
 """Above the age at which batches leave (`pipeline.batch_age_ms`), as a rule."""
@@ -108,8 +108,7 @@ class Delivery:
         )
 
     async def _open_spool(self) -> SpoolThread:
-        spool = Spool(self._spool_config, lost=self._ledger.dropped_spool)
-        await trio.to_thread.run_sync(spool.open)
+        spool = await trio.to_thread.run_sync(partial(open_spool, self._spool_config, lost=self._ledger.dropped_spool))
         if spool.set_aside is not None:
             log.error("the spool was damaged; it was set aside and a new one begun", file=str(spool.set_aside))
         for sink, batches in spool.sinks().items():

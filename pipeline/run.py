@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import signal
 import time
@@ -26,6 +27,9 @@ from pipeline.watch import Watch
 from probes.kernel.loader import Loaded, Loading
 from probes.kernel.ring import Span
 from sinks.protocol import SinkError
+
+_M_ARENA_MAX = -8
+"""Of glibc's malloc.h."""
 
 log = structlog.get_logger()
 
@@ -151,6 +155,8 @@ def settle_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    # Threads that hash, write and scrape would each grow a heap of their own, and keep it.
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 async def _load_rest(

@@ -16,7 +16,7 @@ from probes.kernel import bpf, filters
 from probes.kernel.histogram import Histogram
 from probes.kernel.histogram import read as read_histogram
 from probes.kernel.messages import Part, ProbeReport
-from probes.kernel.uprobes import Uprobes
+from probes.kernel.uprobes import Uprobes, leave_to_another
 from probes.registry import all_probes
 
 _COUNTERS = struct.Struct("<3Q")
@@ -166,9 +166,13 @@ class Loaded:
             self.uprobes.close()
             # In order: closing a perf event waits for the programs of every tracepoint, also where these run under
             # SRCU (from Linux 6.19 on), for which await_programs() does not wait. Raw tracepoints come first.
-            for link in sorted(self._links, key=_is_perf_event):
-                os.close(link)
+            # Each such close takes as long as the last, and once the programs tell nothing, one is enough to wait for.
+            links = sorted(self._links, key=_is_perf_event)
             self._links.clear()
+            waited = sum(not _is_perf_event(link) for link in links) + 1
+            for link in links[:waited]:
+                os.close(link)
+            leave_to_another(links[waited:])
         bpf.await_programs()
 
     def close(self) -> None:

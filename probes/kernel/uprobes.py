@@ -178,7 +178,7 @@ class Uprobes:
     def close(self) -> None:
         """Detach from everything. No program that began before still runs; what it sent is in the ring.
 
-        Only the first file is certain to be let go at the return: see `_leave_to_another`.
+        Only the first file is certain to be let go at the return: see `leave_to_another`.
         """
         self._closed = True
         if self._child is not None:
@@ -189,13 +189,13 @@ class Uprobes:
             # The kernel waits here for whatever runs at any uprobe.
             for link in links[:1]:
                 os.close(link)
-            _leave_to_another(links[1:])
+            leave_to_another(links[1:])
 
 
-def _leave_to_another(links: list[int]) -> None:
+def leave_to_another(links: list[int]) -> None:
     """Close descriptors that a process of its own has too, and ends with.
 
-    The last close of a uprobe takes the kernel some 0.1 s, one after the other: too long to wait for at the end.
+    The last close of a uprobe or a perf event takes the kernel up to 0.1 s, one after the other: too long to wait for.
     """
     if not links:
         return

@@ -21,6 +21,7 @@ import msgspec
 import zstandard
 
 from sinks.protocol import SinkError
+from sinks.spool import SpoolFull
 from sinks.spool.config import SpoolConfig
 
 Counts = Mapping[int, int]
@@ -44,10 +45,6 @@ CREATE INDEX batch_stored ON batch (stored);
 _COMPRESSION = 1
 _PAGE_OVERHEAD = 512
 """Bytes that a row takes beside its lines, about."""
-
-
-class SpoolFull(Exception):
-    """There is no room, in the configured bounds or on the disk: a few words say which."""
 
 
 class Stored(NamedTuple):

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from sinks.protocol import SinkError
-from sinks.spool import Spool, SpoolConfig, SpoolFull
+from sinks.spool import SpoolConfig, SpoolFull
+from sinks.spool.store import Spool
 
 MIB = 1 << 20
 
