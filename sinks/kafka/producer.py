@@ -37,6 +37,8 @@ TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeEr
 BEHIND_A_HOLE = (OutOfOrderSequenceNumber,)
 """What follows a refused request of an idempotent producer."""
 
+_STOP_S = 1.0
+
 _BATCH_BYTES = 256 * 1024
 """Of one partition, before compression."""
 
@@ -110,9 +112,19 @@ async def start(config: KafkaConfig) -> AIOKafkaProducer:
     try:
         await producer.start()
     except BaseException:
-        await producer.stop()
+        await stop(producer)
         raise
     return producer
+
+
+async def stop(producer: AIOKafkaProducer) -> None:
+    """Let go of all connections; what is still under way has `_STOP_S`."""
+    try:
+        await asyncio.wait_for(producer.stop(), _STOP_S)
+    except (TimeoutError, KafkaError, OSError):
+        # stop() waits for acknowledgements first, and given up there it leaves task and connections behind.
+        await producer._sender.close()
+        await producer.client.close()
 
 
 async def send(producer: AIOKafkaProducer, messages: Sequence[Message]) -> list[BaseException | None]:

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from sinks.deadletters import DeadLetter, DeadLetters
 from sinks.kafka.message import Message, Messages
-from sinks.kafka.producer import BEHIND_A_HOLE, TOO_LARGE, credentials, reason_of, send, start
+from sinks.kafka.producer import BEHIND_A_HOLE, TOO_LARGE, credentials, reason_of, send, start, stop
 from sinks.protocol import SinkUnavailable
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _MACHINE_ID = Path("/etc/machine-id")
 
-_STOP_S = 2.0
+_STOP_S = 5.0
+"""Longer than the producer takes; a bound all the same."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -58,8 +59,7 @@ async def open_sink(config: KafkaConfig) -> AsyncIterator[Sink]:
         try:
             yield sink
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _STOP_S):
-                await sink.disconnect()
+            await sink.disconnect()
 
 
 class KafkaSink:
@@ -150,8 +150,8 @@ class KafkaSink:
         """Let go of the connections; the next batch makes new ones."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with trio.move_on_after(_STOP_S):
-                await trio_asyncio.aio_as_trio(producer.stop)()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _STOP_S):
+                await trio_asyncio.aio_as_trio(stop)(producer)
 
     async def reopen(self) -> None:
         """Read certificates and the password again, and connect anew.
