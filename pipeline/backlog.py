@@ -108,6 +108,7 @@ class Backlog:
         """Whether the spool has batches that are not in memory: until it has none, new ones go there as well."""
         self._turn = trio.Lock()
         self._change = trio.Event()
+        self._refused = False
         self._ended = False
 
     async def resume(self) -> Counts:
@@ -152,8 +153,11 @@ class Backlog:
         try:
             await self._thread(self._spool.put, self._name, parcel.number, counts, lines, held=held, durable=durable)
         except SpoolFull as error:
-            log.warning("the spool takes nothing more", sink=self._name, reason=str(error))
+            if not self._refused:  # once: a full spool refuses every batch
+                log.warning("the spool takes nothing more", sink=self._name, reason=str(error))
+            self._refused = True
         else:
+            self._refused = False
             parcel.stored = True
 
     def _wake(self) -> None:
