@@ -8,8 +8,9 @@ the end still stands before those that were stored earlier.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -39,10 +40,13 @@ log = structlog.get_logger()
 
 
 class Countable(AnyBatch, Protocol):
-    """A batch that tells its events by kind."""
+    """A batch that tells its events by kind, and how old they are."""
 
     @property
     def counts(self) -> Counts: ...
+
+    def ages(self) -> Iterable[tuple[float, int]]:
+        """Seconds since the kernel told of them, and the number of events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class Spooled:
 
     lines: bytes
     counts: Counts
+    stored: float = 0.0
+    """When, in seconds since the epoch."""
+
     events: tuple[()] = ()
     boot_offset_ns: int = 0
 
@@ -60,6 +67,10 @@ class Spooled:
 
     def __len__(self) -> int:
         return sum(self.counts.values())
+
+    def ages(self) -> Iterable[tuple[float, int]]:
+        """From when they were stored: the clock of their own times may be another boot's."""
+        return [(max(time.time() - self.stored, 0.0), len(self))]
 
 
 @dataclass(slots=True)
@@ -186,7 +197,7 @@ class Backlog:
             if found is None:
                 self._spilling = False
             else:
-                self._under_way = Parcel(found.number, Spooled(found.lines, found.counts), stored=True)
+                self._under_way = Parcel(found.number, Spooled(found.lines, found.counts, found.stored), stored=True)
 
     async def acknowledged(self, parcel: Parcel) -> None:
         """The sink has `parcel`."""

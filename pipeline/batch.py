@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import trio
 
+from pipeline.latency import Times, boot_ns, times_of
 from probes.event import HostEvent
 from sinks.protocol import Schema
 
@@ -48,7 +49,7 @@ class Batch:
     them: a batch that waits for a slow sink holds its lines and little more.
     """
 
-    __slots__ = ("_lines", "_size", "boot_offset_ns", "counts", "events", "needs")
+    __slots__ = ("_lines", "_size", "_times", "boot_offset_ns", "counts", "events", "needs")
 
     def __init__(self, needs: Needs, boot_offset_ns: int) -> None:
         self.needs = needs
@@ -58,11 +59,13 @@ class Batch:
         self.events: list[HostEvent] = []
         """All of them if a sink looks at events, else none."""
         self._size = 0
+        self._times: Times = []
         self._lines: dict[Schema, list[bytes]] = {schema: [] for schema in needs.schemas}
 
     def add(self, events: list[HostEvent], encode: Encode) -> None:
         """Take in further events."""
         self._size += len(events)
+        self._times += times_of(events)
         for kind, number in count(events).items():
             self.counts[kind] = self.counts.get(kind, 0) + number
         for schema, lines in self._lines.items():
@@ -72,6 +75,11 @@ class Batch:
 
     def __len__(self) -> int:
         return self._size
+
+    def ages(self) -> Iterable[tuple[float, int]]:
+        """Seconds since the kernel told of them, and the number of events."""
+        now = boot_ns()
+        return [((now - time) / 1e9, events) for time, events in self._times]
 
     def encoded(self, schema: Schema) -> bytes:
         """The events as NDJSON. Raises KeyError for a schema that is not among `needs`."""

@@ -17,6 +17,7 @@ import trio
 
 from pipeline.backlog import Backlog, SpoolThread
 from pipeline.batch import Batch, Needs
+from pipeline.latency import Latency
 from pipeline.ledger import Ledger
 from pipeline.outlet import Open, Outlet, needs_of
 from sinks.protocol import SinkConfig, SinkError
@@ -187,6 +188,10 @@ class Delivery:
             for name, outlet in tuple(self._outlets.items())  # the metrics ask from a thread
         }
         return {**figures, **({"spool": self._spool.spool.statistics()} if self._spool is not None else {})}
+
+    def latencies(self) -> dict[str, Latency]:
+        """By sink: from the kernel to its acknowledgement."""
+        return {name: outlet.latency for name, outlet in tuple(self._outlets.items())}
 
 
 def _needs_of(sinks: Mapping[str, SinkConfig]) -> Needs:

@@ -9,20 +9,27 @@ from contextlib import contextmanager
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pipeline.config import ConfigError
+from pipeline.latency import Latency
 from pipeline.ledger import OUTCOMES, Ledger
 
 Statistics = Mapping[str, Mapping[str, int]]
 """Figures by name, of each part by its name."""
 
+Latencies = Mapping[str, Latency]
+"""By sink."""
+
 
 class _Ledger(Collector):
-    def __init__(self, ledger: Ledger, statistics: Callable[[], Statistics]) -> None:
+    def __init__(
+        self, ledger: Ledger, statistics: Callable[[], Statistics], latencies: Callable[[], Latencies]
+    ) -> None:
         self._ledger = ledger
         self._statistics = statistics
+        self._latencies = latencies
 
     def collect(self) -> Iterable[Metric]:
         events = CounterMetricFamily(
@@ -53,11 +60,20 @@ class _Ledger(Collector):
         for part, figures in self._statistics().items():
             for figure, value in figures.items():
                 parts.add_metric((part, figure), value)
-        yield from (events, sinks, flight, parts)
+        latency = HistogramMetricFamily(
+            "hookline_ack_latency_seconds",
+            "From the kernel's timestamp of an event to the sink's acknowledgement.",
+            labels=("sink",),
+        )
+        for name, each in self._latencies().items():
+            latency.add_metric((name,), each.cumulative(), each.sum_s)
+        yield from (events, sinks, flight, parts, latency)
 
 
 @contextmanager
-def serve(listen: str, ledger: Ledger, statistics: Callable[[], Statistics]) -> Iterator[None]:
+def serve(
+    listen: str, ledger: Ledger, statistics: Callable[[], Statistics], latencies: Callable[[], Latencies]
+) -> Iterator[None]:
     """Serve ``/metrics`` at `listen` (ADDRESS:PORT; "": do not) from a thread that ends with the block.
 
     Raises:
@@ -68,7 +84,7 @@ def serve(listen: str, ledger: Ledger, statistics: Callable[[], Statistics]) -> 
         return
     host, _, port = listen.rpartition(":")
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Ledger(ledger, statistics))
+    registry.register(_Ledger(ledger, statistics, latencies))
     ProcessCollector(registry=registry)
     server: WSGIServer
     thread: threading.Thread

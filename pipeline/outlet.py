@@ -12,6 +12,7 @@ import trio
 
 from pipeline.backlog import Backlog, Countable
 from pipeline.batch import Batch, Needs
+from pipeline.latency import Latency
 from pipeline.ledger import Counts, Ledger
 from sinks.protocol import Sink, SinkClosed, SinkConfig, SinkError, SinkUnavailable
 
@@ -39,6 +40,9 @@ class Outlet:
         self.ended = trio.Event()
         self.unread = False
         """Its reader went away."""
+
+        self.latency = Latency()
+        """From the kernel to the sink's acknowledgement, of this sink as it is configured now."""
 
         self._ledger = ledger
         self._backlog = backlog
@@ -101,14 +105,18 @@ class Outlet:
                 except BaseException:
                     self._ledger.dropped_shutdown(self.name, batch.counts)
                     raise
-                self._ledger.acknowledged(self.name, batch.counts, dead)
+                self._acknowledged(batch, dead)
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._backlog.fill, self._receive)
             while (parcel := await self._backlog.next()) is not None:
                 dead = await self._deliver(sink, parcel.batch)
-                self._ledger.acknowledged(self.name, parcel.batch.counts, dead)
+                self._acknowledged(parcel.batch, dead)
                 await self._backlog.acknowledged(parcel)
+
+    def _acknowledged(self, batch: Countable, dead: Counts | None) -> None:
+        self._ledger.acknowledged(self.name, batch.counts, dead)
+        self.latency.acknowledged(batch.ages())
 
     async def _deliver(self, sink: Sink, batch: Countable) -> Counts | None:
         """Until the sink has taken it; gives its dead letters."""

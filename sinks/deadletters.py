@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import msgspec
+
+_CHUNK = 1 << 20
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -34,12 +37,14 @@ class DeadLetters:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
+        self._older = path.with_name(f"{path.name}.1")
         self._max_bytes = max_bytes
         self._encoder = msgspec.json.Encoder()
         self.written = 0
         """Letters since the start."""
 
-        self.rotations = 0
+        self.overwritten = 0
+        """Letters that were in ``PATH.1`` when a rotation put the next ones there."""
 
     def append(self, letters: Iterable[DeadLetter]) -> None:
         """Keep `letters`; on the disk on return.
@@ -60,12 +65,17 @@ class DeadLetters:
                 raise
         self.written += len(lines)
 
+    def statistics(self) -> Mapping[str, int]:
+        """Counters of a sink: letters that were written, and those that rotations overwrote."""
+        return {"dead_letters": self.written, "dead_letters_overwritten": self.overwritten}
+
     def _open(self) -> IO[bytes]:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             if self._path.stat().st_size >= self._max_bytes:
-                os.replace(self._path, f"{self._path}.1")
-                self.rotations += 1
+                gone = _lines_in(self._older)
+                os.replace(self._path, self._older)
+                self.overwritten += gone
         while True:
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             file = open(fd, "ab", buffering=1 << 16)  # noqa: SIM115 - the caller closes it
@@ -75,6 +85,14 @@ class DeadLetters:
                 if os.path.samestat(os.fstat(fd), self._path.stat()):
                     return file
             file.close()
+
+
+def _lines_in(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, _CHUNK), b""))
+    except FileNotFoundError:
+        return 0
 
 
 def read(path: Path) -> Iterator[DeadLetter]:

@@ -175,7 +175,7 @@ class ElasticsearchSink:
         """The fields of ``Counters``, dead letters, bytes sent, and the window of requests at a time."""
         return {
             **dataclasses.asdict(self._counters),
-            "dead_letters": self._letters.written,
+            **self._letters.statistics(),
             "sent_bytes": self._client.sent_bytes,
             "window": self._window.width,
             "window_narrowed": self._window.narrowed,

@@ -163,8 +163,8 @@ class KafkaSink:
         await self.disconnect()
 
     def statistics(self) -> Mapping[str, int]:
-        """The fields of ``Counters``, and the dead letters written."""
-        return {**dataclasses.asdict(self._counters), "dead_letters": self._dead.written}
+        """The fields of ``Counters``, and those of its dead letters."""
+        return {**dataclasses.asdict(self._counters), **self._dead.statistics()}
 
 
 def _machine_id() -> str:

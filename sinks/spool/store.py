@@ -53,6 +53,8 @@ class Stored(NamedTuple):
     number: int
     counts: Counts
     lines: bytes
+    stored: float
+    """When, in seconds since the epoch."""
 
 
 class Spool:
@@ -195,14 +197,16 @@ class Spool:
         One that cannot be read back is given up and told as lost.
         """
         self._forget_old()
-        rows = self._database.execute("SELECT number, counts, lines FROM batch WHERE sink = ? ORDER BY number", (sink,))
+        rows = self._database.execute(
+            "SELECT number, counts, lines, stored FROM batch WHERE sink = ? ORDER BY number", (sink,)
+        )
         damaged = []
         found = None
-        for number, counts, lines in rows:
+        for number, counts, lines, stored in rows:
             if (sink, number) in self._held:
                 continue
             try:
-                found = Stored(number, _counts(counts), self._unpack.decompress(lines))
+                found = Stored(number, _counts(counts), self._unpack.decompress(lines), stored)
                 break
             except zstandard.ZstdError:
                 damaged.append((sink, number, counts, len(lines)))

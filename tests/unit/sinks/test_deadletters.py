@@ -38,15 +38,17 @@ def test_only_its_owner_reads_it(tmp_path: Path) -> None:
 
 
 def test_it_is_bounded(tmp_path: Path) -> None:
-    """Two files at most, neither much longer than the bound; the newest letters are there."""
+    """Two files at most, neither much longer than the bound; the newest letters are there, the others counted."""
     path = tmp_path / "letters"
     letters = DeadLetters(path, 10_000)
     for number in range(100):
         letters.append([letter(number, 1000)])
     assert sorted(tmp_path.iterdir()) == [path, tmp_path / "letters.1"]
     assert sum(each.stat().st_size for each in tmp_path.iterdir()) < 25_000
-    assert [each.reason for each in read(path)][-1] == "reason 99"
-    assert (letters.written, letters.rotations > 5) == (100, True)
+    kept = [each.reason for each in read(path)]
+    assert kept == [f"reason {number}" for number in range(100 - len(kept), 100)]
+    assert letters.statistics() == {"dead_letters": 100, "dead_letters_overwritten": 100 - len(kept)}
+    assert len(kept) < 25
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_batches_come_back_in_order_after_a_restart(bench: Bench) -> None:
         assert spool.waiting("a") == Counter({59: 6, 60: 4})
         assert spool.sinks() == {"a": 3, "b": 1}
         first = spool.take("a")
-        assert first == (late, {59: 1, 60: 4}, b"one\ntwo\n")
+        assert first == (late, {59: 1, 60: 4}, b"one\ntwo\n", bench.clock)
         spool.done("a", late)
         assert taken(spool, "a") == [2, 3]
         assert spool.number() > late + 3
