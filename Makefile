@@ -3,9 +3,9 @@
 PYTHON := /usr/bin/python3# the system's, because it alone sees Debian's bcc
 BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc python3-venv
-DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2 musl-tools zsh openjdk-17-jdk-headless
+DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2 musl-tools zsh openjdk-17-jdk-headless busybox-static podman runc
 SERVER_PACKAGES := maven openjdk-17-jre-headless
-KERNEL_PACKAGES := $(DEV_PACKAGES) qemu-system-x86 busybox-static debian-archive-keyring
+KERNEL_PACKAGES := $(DEV_PACKAGES) qemu-system-x86 debian-archive-keyring
 SUITES := unit live services faults
 SOURCES := probes pipeline sinks bench
 MADE := ./.venv ./build ./dist ./*.egg-info */__pycache__ ./.benchmarks ./.hypothesis ./.mypy_cache \

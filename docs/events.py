@@ -28,7 +28,7 @@ _HEAD = """\
 Each event is one JSON object, in one of two schemas that a sink chooses:
 
 - **smith**: flat, with the names of AgentSmith-HIDS. Every value is a string; what is not known is
-  `"-1"`.
+  `"-1"`. Of a process in no container, or no pod, the fields that begin so are left out.
 - **ecs**: nested after the Elastic Common Schema {version}, typed. What is not known is left out.
 
 Below, "type" is how the kernel side sends a field: an integer (`u` unsigned, `s` signed, with its bits),

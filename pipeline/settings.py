@@ -117,11 +117,29 @@ class HostTable(Table, frozen=True, kw_only=True):
     refresh_s: Seconds = 30.0
 
 
+class ContainersTable(Table, frozen=True, kw_only=True):
+    """``[enrich.containers]``."""
+
+    enabled: bool = True
+    cache_entries: Annotated[int, Meta(ge=16, le=1 << 20)] = 4096
+    wait_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 0.5
+    docker: tuple[FolderPath, ...] = ("/var/lib/docker",)
+    containerd: tuple[FolderPath, ...] = ("/run/containerd", "/run/k3s/containerd")
+    storage: tuple[FolderPath, ...] = ("/var/lib/containers/storage", "/run/containers/storage")
+
+    def __post_init__(self) -> None:
+        for name in ("docker", "containerd", "storage"):
+            for path in getattr(self, name):
+                if not path.startswith("/") or "\0" in path:
+                    raise ValueError(f"{name} must be a list of absolute paths, not with {shown(path)}")
+
+
 class Enrich(Table, frozen=True, kw_only=True):
     """``[enrich]``."""
 
     hashes: Hashes = Hashes()
     process_tree: ProcessTree = ProcessTree()
+    containers: ContainersTable = ContainersTable()
     users: Users = Users()
     host: HostTable = HostTable()
 

@@ -13,9 +13,11 @@ from pipeline.config import Config
 from pipeline.decode import decode
 from pipeline.deliver import Delivery
 from pipeline.encode import Encoder
+from pipeline.enrich.containers import Containers
 from pipeline.enrich.hashes import Hashes
 from pipeline.enrich.host import Host
 from pipeline.enrich.process_tree import ProcessTree
+from pipeline.enrich.runtimes import Roots
 from pipeline.enrich.stage import Enrichment, enrich
 from pipeline.enrich.users import Users
 from pipeline.gap import Gap
@@ -64,6 +66,14 @@ class Pipeline:
         tree = config.enrich.process_tree
         self.tree = ProcessTree(depth=tree.depth, max_processes=tree.max_processes, ask_proc=live)
         self.users = Users()
+        containers = config.enrich.containers
+        self._containers = Containers(
+            Roots(containers.docker, containers.containerd, containers.storage),
+            self.users.home,
+            entries=containers.cache_entries,
+            wait_s=containers.wait_s,
+        )
+        self._with_containers = live and containers.enabled
         hashes = config.enrich.hashes
         self._hashes = Hashes(
             entries=hashes.cache_entries,
@@ -76,13 +86,15 @@ class Pipeline:
         # The tree first: it knows the path that the hash is taken by, which may wait.
         watch = (self._watch,) if self._watch is not None else ()
         hashes = (self._hashes,) if self._config.enrich.hashes.enabled else ()
-        return (self.tree, *watch, self.users, *hashes)
+        containers = (self._containers,) if self._with_containers else ()
+        return (self.tree, *watch, self.users, *containers, *hashes)
 
     def statistics(self) -> dict[str, Mapping[str, int]]:
         """Every part's figures, for the metrics."""
         return {
             "process_tree": self.tree.statistics(),
             "users": self.users.statistics(),
+            "containers": self._containers.statistics(),
             "hashes": self._hashes.statistics(),
             **({"watch": self._watch.statistics()} if self._watch is not None else {}),
             **self.delivery.statistics(),

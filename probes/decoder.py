@@ -8,14 +8,14 @@ event keeps. What is inside a piece is read by a reader, when somebody asks.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from operator import attrgetter
 from typing import Any
 
 from probes.errors import RecordError
 from probes.event import Opaque, ProcessEvent
-from probes.layout import Layout, Member, Piece, layout
+from probes.layout import Layout, Member, Piece, layout, parted
 from probes.text import Remembered
 
 Decode = Callable[[bytes, int, int], ProcessEvent]
@@ -114,9 +114,18 @@ def _make_readable(shape: Layout) -> None:
     for field in shape.fields:
         if field.variable is not None:
             setattr(shape.event, field.name, _inside_environment(field.variable.name))
+    for piece, parts in parted(shape.event).items():
+        for place, name in enumerate(parts):
+            setattr(shape.event, name, _inside(piece, parts_reader(len(parts)), place))
 
 
-def _inside(piece: str, read: Read, place: int) -> property:
+def parts_reader(count: int) -> Callable[[str], Sequence[str]]:
+    """What reads the `count` parts of a piece that an enrichment set: see `probes.event.Part`."""
+    nothing = ("",) * count
+    return lambda piece: piece.split("\0") if piece else nothing
+
+
+def _inside(piece: str, read: Callable[[Any], Sequence[Any]], place: int) -> property:
     get = attrgetter(piece)
     return property(lambda event: read(get(event))[place])
 

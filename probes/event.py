@@ -155,6 +155,17 @@ class Unique:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Marks a text that stands in another attribute of the event, `piece`, with the others so marked, parted by NULs.
+
+    So an enrichment sets one attribute, and what is made of it can be remembered. An empty piece, or an empty part,
+    is nothing: both schemas leave it out. A part of the ECS type long is a number in digits.
+    """
+
+    piece: str
+
+
+@dataclass(frozen=True, slots=True)
 class Derived:
     """A value of the outputs that is made when an event is encoded, from fields of the event: from a packet, say.
 
@@ -231,6 +242,9 @@ IDS = Opaque("hl_ids", 32)
 NO_FILE = bytes(_FILE_ID.size)
 """The executable of a process without one, such as a kernel thread."""
 
+CGROUP_V1 = 1 << 62
+"""In the id of a cgroup: it is not of cgroup v2, but of the pids controller's hierarchy of version 1."""
+
 UNKNOWN = "-1"
 """What an enrichment's text is until it is known, and what the smith schema says of it."""
 
@@ -282,7 +296,29 @@ class HostEvent(msgspec.Struct, gc=False):
         raise NotImplementedError
 
 
-class Enriched(HostEvent, gc=False, kw_only=True):
+def _is_held(hint: object) -> bool:
+    """Whether instances have this field by themselves, rather than in a piece of the record."""
+    marks = getattr(hint, "__metadata__", ())
+    of_record = any(isinstance(mark, Scalar | Chars | Ip | Opaque | Tail | Variable | Part) for mark in marks)
+    return any(isinstance(mark, Own | Block) for mark in marks) or (bool(marks) and not of_record)
+
+
+class _Pieces(msgspec.StructMeta):
+    """Makes instances hold their own fields and the pieces; `probes.decoder` makes the other fields readable."""
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> _Pieces:
+        declared = namespace.get("__annotations__", {})
+        scope = {"__annotations__": declared, "__module__": namespace["__module__"]}
+        hints = typing.get_type_hints(type(name, (), scope), include_extras=True)
+        held = {key: hint for key, hint in hints.items() if _is_held(hint)}
+        if namespace.get("environment_limit"):
+            held = {"environment": bytes, **held}
+        cls = super().__new__(mcls, name, bases, {**namespace, "__annotations__": held}, **options)
+        cls.__annotations__ = declared
+        return cls
+
+
+class Enriched(HostEvent, metaclass=_Pieces, gc=False, kw_only=True):
     """What enrichments add to a process event; everything has a default."""
 
     exe: Annotated[bytes, Names("Path of the executable in its mount namespace.", "exe", "process.executable")] = b""
@@ -303,30 +339,46 @@ class Enriched(HostEvent, gc=False, kw_only=True):
         Names("The process and its ancestors: 1(systemd)->...->pid(comm).", "pid_tree", "hookline.process.tree"),
     ] = UNKNOWN
 
+    container: Annotated[str, Block()] = ""
+    """The parts from `container_id` on; empty: in no container."""
 
-def _is_held(hint: object) -> bool:
-    """Whether instances have this field by themselves, rather than in a piece of the record."""
-    marks = getattr(hint, "__metadata__", ())
-    of_record = any(isinstance(mark, Scalar | Chars | Ip | Opaque | Tail | Variable) for mark in marks)
-    return any(isinstance(mark, Own | Block) for mark in marks) or (bool(marks) and not of_record)
+    container_id: Annotated[
+        str, Part("container"), Names("Id of the container: 64 hexadecimal digits.", "container_id", "container.id")
+    ]
+    container_name: Annotated[
+        str, Part("container"), Names("Name of the container.", "container_name", "container.name")
+    ]
+    container_image: Annotated[
+        str,
+        Part("container"),
+        Names("Image of the container, as it was asked for.", "container_image", "container.image.name"),
+    ]
+    container_runtime: Annotated[
+        str,
+        Part("container"),
+        Names("Whose files tell it: docker, containerd, podman, cri-o.", "container_runtime", "container.runtime"),
+    ]
+    pod_name: Annotated[
+        str, Part("container"), Names("Name of the Kubernetes pod.", "pod_name", "orchestrator.resource.name")
+    ]
+    pod_namespace: Annotated[
+        str, Part("container"), Names("Namespace of the pod.", "pod_namespace", "orchestrator.namespace")
+    ]
+    pod_type: Annotated[str, Part("container"), Names("`pod`, of a pod.", None, "orchestrator.resource.type")]
+    orchestrator: Annotated[str, Part("container"), Names("`kubernetes`, of a pod.", None, "orchestrator.type")]
+    container_status: Annotated[
+        str,
+        Part("container"),
+        Names(
+            "verified: root made the cgroup, and the runtime's file is root's; user: both are one other user's, who "
+            "can claim anything; unverified: the cgroup is root's, but no runtime's file was found.",
+            "container_status",
+            "hookline.container.status",
+        ),
+    ]
 
 
-class _Pieces(msgspec.StructMeta):
-    """Makes instances hold their own fields and the pieces; `probes.decoder` makes the other fields readable."""
-
-    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> _Pieces:
-        declared = namespace.get("__annotations__", {})
-        scope = {"__annotations__": declared, "__module__": namespace["__module__"]}
-        hints = typing.get_type_hints(type(name, (), scope), include_extras=True)
-        held = {key: hint for key, hint in hints.items() if _is_held(hint)}
-        if namespace.get("environment_limit"):
-            held = {"environment": bytes, **held}
-        cls = super().__new__(mcls, name, bases, {**namespace, "__annotations__": held}, **options)
-        cls.__annotations__ = declared
-        return cls
-
-
-class ProcessEvent(Enriched, metaclass=_Pieces, gc=False):
+class ProcessEvent(Enriched, gc=False):
     """An event with the process that caused it, as the kernel saw it at that moment.
 
     The wire fields up to here are ``struct hl_header``; those of a subclass
@@ -363,7 +415,10 @@ class ProcessEvent(Enriched, metaclass=_Pieces, gc=False):
     parent_start_time: Annotated[
         u64, BootTime(), Names("Start of the parent, ns since boot.", None, "process.parent.start", "date")
     ]
-    cgroup: Annotated[u64, Names("Id of the v2 cgroup.", None, "hookline.cgroup.id", "long")]
+    cgroup: Annotated[
+        u64,
+        Names("Id of the v2 cgroup; of one of version 1 (pids), with 2^62 added.", None, "hookline.cgroup.id", "long"),
+    ]
     tty: Annotated[bytes, Chars(16), Names("Controlling terminal.", "tty_name", "hookline.tty.name")]
     nodename: Annotated[
         bytes,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -23,13 +23,13 @@ from probes.event import (
     BootTime,
     Chars,
     Derived,
-    Enriched,
     Hex,
     HostEvent,
     Ip,
     Names,
     Opaque,
     Own,
+    Part,
     ProcessEvent,
     Scalar,
     Tail,
@@ -60,6 +60,7 @@ class Field:
     hex: bool = False
     unique: bool = False
     derived: Derived | None = None
+    part: Part | None = None
     own: bool = False
     python_type: type = str
 
@@ -138,6 +139,20 @@ def _rank(field: Field) -> int:
     return [field.wire is not None, field.tail is not None, field.variable is not None, True].index(True)
 
 
+@cache
+def parted(event: type[HostEvent]) -> Mapping[str, tuple[str, ...]]:
+    """The names of the parts of each piece that enrichments set: see `probes.event.Part`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for field in struct_fields(event):
+        if field.part is not None:
+            found[field.part.piece] = (*found.get(field.part.piece, ()), field.name)
+    return found
+
+
+def _is_added(field: Field) -> bool:
+    return field.wire is None and field.tail is None and field.variable is None
+
+
 def _code(wire: Wire) -> str:
     match wire:
         case Scalar(code=code):
@@ -175,9 +190,8 @@ def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
 def struct_fields(event: type[HostEvent]) -> tuple[Field, ...]:
     """The fields that an `event` has as attributes, in the order of its constructor."""
     hints = typing.get_type_hints(event, include_extras=True)
-    added = set(Enriched.__struct_fields__) - set(HostEvent.__struct_fields__)
-    names = [name for name in hints if name not in added] + [name for name in hints if name in added]
-    fields = [_field(name, hints[name]) for name in names if not _is_no_field(hints[name])]
+    fields = [_field(name, hint) for name, hint in hints.items() if not _is_no_field(hint)]
+    fields.sort(key=_is_added)
     renamed = event.renamed
     return tuple(
         replace(field, names=replace(field.names, smith=renamed.get(field.name, field.names.smith))) for field in fields
@@ -206,6 +220,7 @@ def _field(name: str, annotation: object) -> Field:
         boot_time=one(BootTime) is not None,
         hex=one(Hex) is not None,
         unique=one(Unique) is not None,
+        part=one(Part),
         own=one(Own) is not None or name in HostEvent.__struct_fields__,
         python_type=typing.get_args(annotation)[0],
     )

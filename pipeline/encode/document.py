@@ -50,7 +50,7 @@ class Source(NamedTuple):
     """The expression over the event ``e`` that tells one such part from another."""
 
     names: tuple[str, ...]
-    read: Callable[[Any], tuple[Any, ...]]
+    read: Callable[[Any], Sequence[Any]]
     """The values of `names`."""
 
     remember: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]

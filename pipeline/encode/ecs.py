@@ -172,6 +172,9 @@ def _told(field: Field, name: str, source: str) -> Iterator[Member]:
 def _leaf(field: Field, value: str, source: str) -> Leaf:
     if field.tail is not None and field.tail.form == "addresses":
         return _optional(f"json_address_list({value})")
+    if field.part is not None:
+        is_number = field.names.ecs_type == "long"
+        return _optional(f"{value}.encode('ascii')" if is_number else f"json_part({value})")
     if field.boot_time:
         return _optional(f"(json_time({value} + boot_offset) if {value} else b'')")
     if field.names.labels:

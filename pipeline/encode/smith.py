@@ -42,6 +42,9 @@ def _members(event: type[HostEvent], run_id: str, host: Host) -> Iterator[Member
         source = source_of(field, sources)
         at: Callable[[str], str] = str if source else "e.{}".format
         value = at(field.name)
+        if field.part is not None:
+            yield Member(field.names.smith, Leaf("%s", (f"json_part({value})",), optional=True), source)
+            continue
         text = (
             Leaf(number_format(field), (value,))
             if field.python_type is int

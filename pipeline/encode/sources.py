@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from pipeline.encode.document import Source
-from probes.decoder import body_reader, origin_reader, variable
+from probes.decoder import body_reader, origin_reader, parts_reader, variable
 from probes.event import Enriched, HostEvent, ProcessEvent
-from probes.layout import Field, event_fields, layout
+from probes.layout import Field, event_fields, layout, parted
 from probes.text import Remembered
 
 
@@ -28,6 +28,8 @@ def sources_of(event: type[HostEvent]) -> Mapping[str, Source]:
         "body": Source("e.body", *body_reader(event), _remembered if layout(event).is_remembered else lambda f: f),
         "enriched": Source(f"({', '.join(f'e.{name}' for name in _enriched())})", _enriched(), tuple, _remembered),
     }
+    for piece, names in parted(event).items():
+        found[piece] = Source(f"e.{piece}", names, parts_reader(len(names)), _remembered)
     if variables:
         keys = [f"{name}=".encode() for name in variables.values()]
         read = partial(_variables, keys)
@@ -42,7 +44,7 @@ def _variables(keys: list[bytes], environment: bytes) -> tuple[bytes, ...]:
 def _enriched() -> tuple[str, ...]:
     """What enrichments know of many events at once."""
     own = set(HostEvent.__struct_fields__)
-    return tuple(f.name for f in event_fields(Enriched) if f.name not in own and not f.unique)
+    return tuple(f.name for f in event_fields(Enriched) if f.name not in own and not f.unique and f.part is None)
 
 
 def source_of(field: Field, sources: Mapping[str, Source]) -> str:

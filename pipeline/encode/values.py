@@ -101,6 +101,7 @@ def namespace(event: type[HostEvent], absent: bytes) -> dict[str, Any]:
         "json_cstrings": quoted(cstring_text, absent),
         "json_unix_names": quoted(unix_text, absent),
         "json_texts": quoted(str, absent),
+        "json_part": lambda text: quote(text) if text else b"",
         "json_ids": quoted(ids_text, absent),
         "json_address": address,
         "json_addresses": addresses,

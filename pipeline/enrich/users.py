@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from probes.decoder import origin_reader
 from probes.event import UNKNOWN, ProcessEvent
@@ -20,14 +21,22 @@ _UID = _origin.index("uid")
 _PASSWD = Path("/etc/passwd")
 
 
-def _read(path: Path) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+class User(NamedTuple):
+    """What a line of the file says."""
+
+    name: str
+    home: str
+
+
+def parse(text: str) -> dict[int, User]:
+    """Users by id. Of several of one id the first counts, as for getpwuid(3)."""
+    users: dict[int, User] = {}
+    for line in text.splitlines():
         name, _, rest = line.partition(":")
-        uid = rest.split(":")[1:2]
-        if uid and uid[0].isdecimal():
-            names.setdefault(int(uid[0]), name)
-    return names
+        fields = rest.split(":")
+        if len(fields) > 1 and fields[1].isdecimal():
+            users.setdefault(int(fields[1]), User(name, fields[4] if len(fields) > 4 else ""))
+    return users
 
 
 class Users:
@@ -35,7 +44,7 @@ class Users:
 
     def __init__(self, path: Path = _PASSWD) -> None:
         self._path = path
-        self._names: dict[int, str] = {}
+        self._users: dict[int, User] = {}
         self._by_origin = Remembered(self._name)
         self._version: tuple[int, int, int] | None = None
         self.refresh()
@@ -46,7 +55,7 @@ class Users:
             status = self._path.stat()
             version = (status.st_ino, status.st_mtime_ns, status.st_size)
             if version != self._version:
-                self._names = _read(self._path)
+                self._users = parse(self._path.read_text(encoding="utf-8", errors="replace"))
                 self._by_origin = Remembered(self._name)
                 self._version = version
         except OSError:
@@ -59,7 +68,13 @@ class Users:
             event.user = by_origin[event.origin]
 
     def _name(self, origin: bytes) -> str:
-        return self._names.get(_read_origin(origin)[_UID], UNKNOWN)
+        user = self._users.get(_read_origin(origin)[_UID])
+        return UNKNOWN if user is None else user.name
+
+    def home(self, uid: int) -> str:
+        """The user's home; "" of nobody."""
+        user = self._users.get(uid)
+        return "" if user is None else user.home
 
     def statistics(self) -> Mapping[str, int]:
-        return {"entries": len(self._names)}
+        return {"entries": len(self._users)}

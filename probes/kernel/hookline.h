@@ -52,6 +52,8 @@ enum { HL_BY_TRACEPOINT, HL_BY_KPROBE, HL_BY_FENTRY, HL_BY_UPROBE };
 #define HL_PIDTYPE_PGID	2
 #define HL_PIDTYPE_SID	3
 #define HL_CTIME_QUERIED (1U << 31)	/* I_CTIME_QUERIED, Linux 6.13 */
+#define HL_CGROUP_ROOT	1
+#define HL_CGROUP_V1	(1ULL << 62)	/* as probes.event.CGROUP_V1 */
 
 #define AF_UNIX		1
 #define AF_INET		2
@@ -257,6 +259,26 @@ static __always_inline void hl_fill_executable(struct hl_file_id *id, struct tas
 	hl_fill_file(id, READ(file->f_inode));
 }
 
+/* The v2 cgroup; where that is the root, as with cgroups of version 1, the one of the pids controller, marked. */
+static __always_inline u64 hl_cgroup(struct task_struct *task)
+{
+	u64 id = bpf_get_current_cgroup_id();
+
+#if defined(HL_pids_cgrp_id) && defined(HAVE_task_struct_cgroups)
+	if (id == HL_CGROUP_ROOT) {
+		struct css_set *set = READ(task->cgroups);
+		struct cgroup_subsys_state *state = READ(set->subsys[HL_pids_cgrp_id]);
+		struct cgroup *cgroup = READ(state->cgroup);
+		struct kernfs_node *node = READ(cgroup->kn);
+		u64 of_pids = READ(node->id);
+
+		if (of_pids > HL_CGROUP_ROOT)
+			id = of_pids | HL_CGROUP_V1;
+	}
+#endif
+	return id;
+}
+
 static __always_inline void hl_fill_process(struct hl_header *header, struct task_struct *task)
 {
 	struct task_struct *leader = READ(task->group_leader);
@@ -272,7 +294,7 @@ static __always_inline void hl_fill_process(struct hl_header *header, struct tas
 	header->sid = hl_pid_of_type(signal, HL_PIDTYPE_SID);
 	header->start_time = READ(leader->start_boottime);
 	header->parent_start_time = READ(parent_leader->start_boottime);
-	header->cgroup = bpf_get_current_cgroup_id();
+	header->cgroup = hl_cgroup(task);
 	header->sessionid = -1;
 	header->login_uid = -1;
 #ifdef HAVE_task_struct_sessionid

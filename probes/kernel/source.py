@@ -55,6 +55,8 @@ def _defines(fitted: Fitted, btf: Btf) -> Iterator[str]:
         yield f"#define HL_TRACEPOINT_{tracepoint}_{len(btf.tracepoint(tracepoint) or ())} 1\n"
     for enumerator in sorted(fitted.probe.enumerators):
         yield f"#define HL_{enumerator} {btf.enumerator(enumerator)}\n"
+    if (pids := btf.enumerator("pids_cgrp_id")) is not None:
+        yield f"#define HL_pids_cgrp_id {pids}\n"
     if btf.enumerator("BPF_FUNC_task_pt_regs") is not None:
         yield "#define HL_BPF_FUNC_task_pt_regs 1\n"
     if kernel_version(kernel_release()) >= _PREEMPTIBLE_SINCE:

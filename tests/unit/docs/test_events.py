@@ -39,6 +39,8 @@ def full(kind: type[HostEvent], **given: Any) -> HostEvent:
             continue
         if field.name == "packet":
             values[field.name] = RESPONSE
+        elif field.part is not None:
+            values[field.name] = "2" if field.names.ecs_type == "long" else "text"
         elif field.python_type is int:
             values[field.name] = 2  # AF_INET among others
         elif field.python_type is str:

@@ -79,7 +79,9 @@ def smith(event: HostEvent, run: str, host: Host, boot_offset: int) -> dict[str,
         value: Any = getattr(event, field.name, None)
         if name is None:
             continue
-        if field.derived is not None:
+        if field.part is not None:
+            told |= {name: value} if value else {}
+        elif field.derived is not None:
             found = derived(event, field)
             told[name] = UNKNOWN if found is None else str(found)
         elif field.python_type is int:
@@ -158,6 +160,8 @@ def values(event: HostEvent, field: Field, name: str, boot_offset: int) -> dict[
     if field.derived is not None:
         return {name: derived(event, field)}
     value = getattr(event, field.name)
+    if field.part is not None:
+        return {name: int(value) if value and field.names.ecs_type == "long" else value}
     if field.tail is not None and field.tail.form == "addresses":
         return {name: addresses_text(value)} if addresses_text(value) else {}
     if is_argv(field):

@@ -15,6 +15,7 @@ from pipeline.enrich.host import Host
 from pipeline.gap import Gap
 from probes.decoder import decoder
 from probes.event import HostEvent, ProcessEvent
+from probes.layout import parted
 from probes.process.execve import Execve
 from sinks.protocol import Batch as AnyBatch
 from sinks.protocol import Schema
@@ -31,6 +32,9 @@ def made(event: type[_Event], **values: Any) -> _Event:
     """An event with these values, as the decoder makes it of a record; every other is 0 or empty."""
     names = set(event.__struct_fields__) - set(wire.marks(event)) - {wire.ENVIRONMENT}
     enriched = {name: values.pop(name) for name in names & values.keys()}
+    for piece, parts in parted(event).items():
+        if any(part in values for part in parts):
+            enriched[piece] = "\0".join(values.pop(part, "") for part in parts)
     raw = wire.record(event, values)
     decoded = decoder(event)(raw, 0, len(raw))
     assert isinstance(decoded, event)
@@ -49,6 +53,9 @@ def pids(batch: AnyBatch) -> list[int]:
     return [int(json.loads(line)["pid"]) for line in batch.encoded("smith").splitlines()]
 
 
+CONTAINER = parted(ProcessEvent)["container"]
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
 ENRICHMENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
@@ -57,6 +64,9 @@ ENRICHMENTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "exe_hash_status": st.sampled_from(["verified", "gone"]),
         "user": st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
         "pid_tree": st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
+        "container": st.one_of(
+            st.just(""), st.lists(TEXTS, min_size=len(CONTAINER), max_size=len(CONTAINER)).map("\0".join)
+        ),
     },
 )
 
