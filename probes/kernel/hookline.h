@@ -29,6 +29,25 @@
 	__value;							\
 })
 
+#define READ_OF(pointer, member) READ((pointer)->member)
+
+/*
+ * One member of a struct that hl_task() leads to, 0 where the pointer is NULL.
+ * From Linux 5.11 on the verifier knows the types along the way, so that this
+ * is a load, which cannot fault; a pointer that was kept in a map, or taken from
+ * an array, is for READ().
+ */
+#ifdef HL_BPF_FUNC_get_current_task_btf
+#define FOLLOW(pointer, member) ({					\
+	typeof((pointer)->member) __followed = 0;			\
+	if (pointer)							\
+		__followed = (pointer)->member;				\
+	__followed;							\
+})
+#else
+#define FOLLOW(pointer, member) READ((pointer)->member)
+#endif
+
 /* Keeps clang from proving a bound away that the verifier must see. */
 #define HIDE(value) asm volatile("" : "+r"(value))
 
@@ -136,6 +155,16 @@ struct hl_io_uring_complete {
 	s32 result;
 };
 
+/* The current task, for FOLLOW(). */
+static __always_inline struct task_struct *hl_task(void)
+{
+#ifdef HL_BPF_FUNC_get_current_task_btf
+	return (struct task_struct *)bpf_get_current_task_btf();
+#else
+	return (struct task_struct *)bpf_get_current_task();
+#endif
+}
+
 static __always_inline struct pt_regs *hl_user_registers(void)
 {
 #ifdef HL_BPF_FUNC_task_pt_regs
@@ -183,30 +212,18 @@ static __always_inline u64 hl_argument(void *ctx, const u32 form, const u32 numb
 /* The current process's open file of that number; NULL where there is none. */
 static __always_inline struct file *hl_descriptor(u32 number)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct files_struct *files = READ(task->files);
-	struct fdtable *table = READ(files->fdt);
+	struct files_struct *files = FOLLOW(hl_task(), files);
+	struct fdtable *table = FOLLOW(files, fdt);
 	struct file *file = NULL;
 
-	if (number < READ(table->max_fds))
-		bpf_probe_read_kernel(&file, sizeof(file), READ(table->fd) + number);
+	if (number < FOLLOW(table, max_fds))
+		bpf_probe_read_kernel(&file, sizeof(file), FOLLOW(table, fd) + number);
 	return file;
 }
 
 static __always_inline u64 hl_nanoseconds(u64 seconds, u32 nanoseconds)
 {
 	return seconds * 1000000000ULL + nanoseconds;
-}
-
-static __always_inline u64 hl_ctime(struct inode *inode)
-{
-	return hl_nanoseconds(READ(inode->i_ctime_sec),
-			      READ(inode->i_ctime_nsec) & ~HL_CTIME_QUERIED);
-}
-
-static __always_inline u64 hl_mtime(struct inode *inode)
-{
-	return hl_nanoseconds(READ(inode->i_mtime_sec), READ(inode->i_mtime_nsec));
 }
 
 static __always_inline u32 hl_device(struct inode *inode)
@@ -227,36 +244,39 @@ static __always_inline u32 hl_pid_of_type(struct signal_struct *signal, int type
 
 static __always_inline void hl_fill_namespaces(struct hl_header *header, struct task_struct *leader)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct nsproxy *nsproxy = READ(task->nsproxy);
-	struct pid *pid = READ(leader->thread_pid);
-	u32 level = READ(pid->level);
+	struct nsproxy *nsproxy = FOLLOW(hl_task(), nsproxy);
+	struct pid *pid = FOLLOW(leader, thread_pid);
+	u32 level = FOLLOW(pid, level);
 	struct upid *upid = (struct upid *)&pid->numbers + (level & 31);
 	struct pid_namespace *pid_ns = READ(upid->ns);
-	struct mnt_namespace *mnt_ns = READ(nsproxy->mnt_ns);
-	struct uts_namespace *uts_ns = READ(nsproxy->uts_ns);
+	struct mnt_namespace *mnt_ns = FOLLOW(nsproxy, mnt_ns);
+	struct uts_namespace *uts_ns = FOLLOW(nsproxy, uts_ns);
 
 	header->ns_pid = READ(upid->nr);
 	header->pid_ns = READ(pid_ns->ns_inum);
-	header->mnt_ns = READ(mnt_ns->ns_inum);
+	header->mnt_ns = FOLLOW(mnt_ns, ns_inum);
 	bpf_probe_read_kernel(header->nodename, sizeof(header->nodename), &uts_ns->name_nodename);
 }
 
-static __always_inline void hl_fill_file(struct hl_file_id *id, struct inode *inode)
-{
-	id->inode = READ(inode->i_ino);
-	id->ctime = hl_ctime(inode);
-	id->mtime = hl_mtime(inode);
-	id->size = READ(inode->i_size);
-	id->device = hl_device(inode);
-}
+/* `get` is FOLLOW or READ_OF, as the inode was come by. */
+#define hl_fill_file(id, inode, get) ({								\
+	struct super_block *__super = get(inode, i_sb);						\
+												\
+	(id)->inode = get(inode, i_ino);							\
+	(id)->ctime = hl_nanoseconds(get(inode, i_ctime_sec),					\
+				     get(inode, i_ctime_nsec) & ~HL_CTIME_QUERIED);		\
+	(id)->mtime = hl_nanoseconds(get(inode, i_mtime_sec), get(inode, i_mtime_nsec));	\
+	(id)->size = get(inode, i_size);							\
+	(id)->device = get(__super, s_dev);							\
+})
 
 static __always_inline void hl_fill_executable(struct hl_file_id *id, struct task_struct *task)
 {
-	struct mm_struct *mm = READ(task->mm);
-	struct file *file = READ(mm->exe_file);
+	struct mm_struct *mm = FOLLOW(task, mm);
+	struct file *file = FOLLOW(mm, exe_file);
+	struct inode *inode = FOLLOW(file, f_inode);
 
-	hl_fill_file(id, READ(file->f_inode));
+	hl_fill_file(id, inode, FOLLOW);
 }
 
 /* The v2 cgroup; where that is the root, as with cgroups of version 1, the one of the pids controller, marked. */
@@ -266,11 +286,11 @@ static __always_inline u64 hl_cgroup(struct task_struct *task)
 
 #if defined(HL_pids_cgrp_id) && defined(HAVE_task_struct_cgroups)
 	if (id == HL_CGROUP_ROOT) {
-		struct css_set *set = READ(task->cgroups);
-		struct cgroup_subsys_state *state = READ(set->subsys[HL_pids_cgrp_id]);
-		struct cgroup *cgroup = READ(state->cgroup);
-		struct kernfs_node *node = READ(cgroup->kn);
-		u64 of_pids = READ(node->id);
+		struct css_set *set = FOLLOW(task, cgroups);
+		struct cgroup_subsys_state *state = FOLLOW(set, subsys[HL_pids_cgrp_id]);
+		struct cgroup *cgroup = FOLLOW(state, cgroup);
+		struct kernfs_node *node = FOLLOW(cgroup, kn);
+		u64 of_pids = FOLLOW(node, id);
 
 		if (of_pids > HL_CGROUP_ROOT)
 			id = of_pids | HL_CGROUP_V1;
@@ -281,25 +301,25 @@ static __always_inline u64 hl_cgroup(struct task_struct *task)
 
 static __always_inline void hl_fill_process(struct hl_header *header, struct task_struct *task)
 {
-	struct task_struct *leader = READ(task->group_leader);
-	struct task_struct *parent = READ(leader->real_parent);
-	struct task_struct *parent_leader = READ(parent->group_leader);
-	struct signal_struct *signal = READ(task->signal);
-	struct tty_struct *tty = READ(signal->tty);
+	struct task_struct *leader = FOLLOW(task, group_leader);
+	struct task_struct *parent = FOLLOW(leader, real_parent);
+	struct task_struct *parent_leader = FOLLOW(parent, group_leader);
+	struct signal_struct *signal = FOLLOW(task, signal);
+	struct tty_struct *tty = FOLLOW(signal, tty);
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 
 	header->pid = pid_tgid;
 	header->tgid = pid_tgid >> 32;
 	header->pgid = hl_pid_of_type(signal, HL_PIDTYPE_PGID);
 	header->sid = hl_pid_of_type(signal, HL_PIDTYPE_SID);
-	header->start_time = READ(leader->start_boottime);
-	header->parent_start_time = READ(parent_leader->start_boottime);
+	header->start_time = FOLLOW(leader, start_boottime);
+	header->parent_start_time = FOLLOW(parent_leader, start_boottime);
 	header->cgroup = hl_cgroup(task);
 	header->sessionid = -1;
 	header->login_uid = -1;
 #ifdef HAVE_task_struct_sessionid
-	header->sessionid = READ(task->sessionid);
-	header->login_uid = READ(task->loginuid);
+	header->sessionid = FOLLOW(task, sessionid);
+	header->login_uid = FOLLOW(task, loginuid);
 #endif
 	bpf_get_current_comm(header->comm, sizeof(header->comm));
 	__builtin_memset(header->tty, 0, sizeof(header->tty));
@@ -445,14 +465,14 @@ static __always_inline struct hl_record *hl_this_record(void)
 /* What filters look at, of the current process. */
 static __always_inline void hl_fill_identity(struct hl_header *header, struct task_struct *task)
 {
-	const struct cred *cred = READ(task->cred);
-	struct task_struct *parent = READ(task->real_parent);
+	struct cred *cred = (struct cred *)FOLLOW(task, cred);
+	struct task_struct *parent = FOLLOW(task, real_parent);
 
-	header->uid = READ(cred->uid);
-	header->gid = READ(cred->gid);
-	header->euid = READ(cred->euid);
+	header->uid = FOLLOW(cred, uid);
+	header->gid = FOLLOW(cred, gid);
+	header->euid = FOLLOW(cred, euid);
 	header->tgid = bpf_get_current_pid_tgid() >> 32;
-	header->ppid = READ(parent->tgid);
+	header->ppid = FOLLOW(parent, tgid);
 	hl_fill_executable(&header->exe_file, task);
 }
 
@@ -490,7 +510,7 @@ static __always_inline void hl_start(struct hl_record *record, u32 kind, u32 slo
  */
 static __always_inline bool hl_fill(struct hl_record *record, u32 kind, u32 slot, const u32 size)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 
 	hl_fill_identity(&record->header, task);
 	if (hl_leave_out(record, slot))
@@ -657,10 +677,8 @@ static __always_inline void hl_walk_from(struct hl_record *record, struct path *
 }
 
 /* Puts one name before what stands in record->path; false where it does not fit. */
-static __always_inline bool hl_prepend(struct hl_record *record, struct dentry *dentry, bool slash)
+static __always_inline bool hl_prepend(struct hl_record *record, const u8 *name, u32 length, bool slash)
 {
-	u32 length = READ(dentry->d_name.len);
-	const u8 *name = READ(dentry->d_name.name);
 	u32 position = record->position;
 
 	length &= 0xff;
@@ -682,6 +700,26 @@ static __always_inline bool hl_prepend(struct hl_record *record, struct dentry *
 	return true;
 }
 
+/* What a walk needs of a dentry: its parent, and its name with the hash before the length (struct qstr). */
+struct hl_step {
+	struct dentry *parent;
+	u32 hash;
+	u32 length;
+	const u8 *name;
+};
+
+static __always_inline void hl_read_step(struct hl_step *step, struct dentry *dentry)
+{
+	if (offsetof(struct dentry, d_name.name) - offsetof(struct dentry, d_parent) == offsetof(struct hl_step, name) &&
+	    offsetof(struct dentry, d_name.len) - offsetof(struct dentry, d_parent) == offsetof(struct hl_step, length)) {
+		bpf_probe_read_kernel(step, sizeof(*step), &dentry->d_parent);
+		return;
+	}
+	step->parent = READ(dentry->d_parent);
+	step->length = READ(dentry->d_name.len);
+	step->name = READ(dentry->d_name.name);
+}
+
 enum hl_walk { HL_WALK_MORE, HL_WALK_DONE, HL_WALK_CUT };
 
 /*
@@ -693,28 +731,28 @@ static __always_inline enum hl_walk hl_walk(struct hl_record *record)
 #pragma clang loop unroll(disable)
 	for (int step = 0; step < HL_PATH_STEPS; step++) {
 		struct dentry *dentry = record->dentry;
-		struct dentry *parent;
+		struct hl_step up;
 
 		if (!dentry)
 			return HL_WALK_CUT;
 		/* A bind mount's root lies deep in its file system: the mount tells, not the dentry. */
 		if (dentry == record->root) {
 			struct mount *mount = record->mount;
-			struct mount *up = READ(mount->mnt_parent);
+			struct mount *parent = READ(mount->mnt_parent);
 
-			if (up == mount || !up)
+			if (parent == mount || !parent)
 				return HL_WALK_DONE;
 			record->dentry = READ(mount->mnt_mountpoint);
-			hl_walk_mount(record, up);
+			hl_walk_mount(record, parent);
 			continue;
 		}
-		parent = READ(dentry->d_parent);
+		hl_read_step(&up, dentry);
 		/* Moved out of the mount, or of no mount at all. */
-		if (parent == dentry)
+		if (up.parent == dentry)
 			return HL_WALK_DONE;
-		if (!hl_prepend(record, dentry, true))
+		if (!hl_prepend(record, up.name, up.length, true))
 			return HL_WALK_CUT;
-		record->dentry = parent;
+		record->dentry = up.parent;
 	}
 	return HL_WALK_MORE;
 }
@@ -722,11 +760,14 @@ static __always_inline enum hl_walk hl_walk(struct hl_record *record)
 /* Appends the walked path; gives its length. */
 static __always_inline u32 hl_append_path(struct hl_record *record, enum hl_walk how)
 {
+	struct hl_step last;
 	u64 position;
 
 	/* A root is "/"; a file of no mounted tree (memfd, pipe) has a name but no path. */
-	if (how == HL_WALK_DONE && record->position == HL_PATH_SIZE)
-		hl_prepend(record, record->dentry, false);
+	if (how == HL_WALK_DONE && record->position == HL_PATH_SIZE) {
+		hl_read_step(&last, record->dentry);
+		hl_prepend(record, last.name, last.length, false);
+	}
 	position = record->position;
 	HIDE(position);
 	if (position > HL_PATH_SIZE)

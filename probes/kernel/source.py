@@ -57,8 +57,9 @@ def _defines(fitted: Fitted, btf: Btf) -> Iterator[str]:
         yield f"#define HL_{enumerator} {btf.enumerator(enumerator)}\n"
     if (pids := btf.enumerator("pids_cgrp_id")) is not None:
         yield f"#define HL_pids_cgrp_id {pids}\n"
-    if btf.enumerator("BPF_FUNC_task_pt_regs") is not None:
-        yield "#define HL_BPF_FUNC_task_pt_regs 1\n"
+    for helper in ("get_current_task_btf", "task_pt_regs"):
+        if btf.enumerator(f"BPF_FUNC_{helper}") is not None:
+            yield f"#define HL_BPF_FUNC_{helper} 1\n"
     if kernel_version(kernel_release()) >= _PREEMPTIBLE_SINCE:
         yield "#define HL_PREEMPTIBLE 1\n"
     name, form = fitted.probe.name.upper(), fitted.form.name.upper()

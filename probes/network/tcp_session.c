@@ -67,7 +67,7 @@ static __always_inline struct tcp_session *tcp_session_nobody(void)
 
 static __always_inline void tcp_session_own(struct tcp_session *session)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 
 	hl_fill_identity(&session->owner, task);
 	hl_fill_process(&session->owner, task);

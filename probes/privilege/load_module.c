@@ -95,7 +95,7 @@ static __always_inline struct hl_record *load_module_begin(const struct load_mod
 	body->fd = call->fd;
 	__builtin_memcpy(body->module_name, call->name, sizeof(body->module_name));
 	if (file)
-		hl_fill_file(&body->file, inode);
+		hl_fill_file(&body->file, inode, READ_OF);
 	record->passed[0] = (u64)file;
 	return record;
 }
