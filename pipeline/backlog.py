@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 import trio
 
-from sinks.protocol import Batch as AnyBatch
+from pipeline.joined import MOST, Countable
 from sinks.protocol import Schema, SinkConfig
 from sinks.spool import SpoolFull
 
@@ -39,16 +39,6 @@ _Given = TypeVar("_Given")
 log = structlog.get_logger()
 
 
-class Countable(AnyBatch, Protocol):
-    """A batch that tells its events by kind, and how old they are."""
-
-    @property
-    def counts(self) -> Counts: ...
-
-    def ages(self) -> Iterable[tuple[float, int]]:
-        """Seconds since the kernel told of them, and the number of events."""
-
-
 @dataclass(frozen=True, slots=True)
 class Spooled:
     """A batch from the spool, as sinks see it: lines of the schema in which it was made."""
@@ -64,6 +54,10 @@ class Spooled:
     def encoded(self, schema: Schema) -> bytes:
         """The lines; `schema` is that of the sink, which may have had another when the batch was made."""
         return self.lines
+
+    def pieces(self, schema: Schema) -> Sequence[bytes]:
+        """As one."""
+        return [self.lines]
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -113,7 +107,8 @@ class Backlog:
         self._dropped = dropped
         self._block = block
         self._memory: deque[Parcel] = deque()
-        self._under_way: Parcel | None = None
+        self._most = min(config.queue_batches, MOST)
+        self._under_way: list[Parcel] = []
         self._incoming: Parcel | None = None
         self._spilling = False
         """Whether the spool has batches that are not in memory: until it has none, new ones go there as well."""
@@ -175,36 +170,37 @@ class Backlog:
         self._change.set()
         self._change = trio.Event()
 
-    async def next(self) -> Parcel | None:
-        """The batch to deliver now; it is this backlog's until `acknowledged`. None: there will be no more."""
+    async def next(self) -> list[Parcel] | None:
+        """The batches to deliver now; they are this backlog's until `acknowledged`. None: there will be no more."""
         while True:
             change = self._change
             if self._memory:
-                self._under_way = self._memory.popleft()
+                self._under_way = [self._memory.popleft() for _ in range(min(len(self._memory), self._most))]
             elif self._spilling:
                 await self._take()
             elif self._ended:
                 return None
             else:
                 await change.wait()
-            if (parcel := self._under_way) is not None:
+            if self._under_way:
                 self._wake()
-                return parcel
+                return self._under_way
 
     async def _take(self) -> None:
         async with self._turn:
-            found = await self._thread(self._spool.take, self._name)
-            if found is None:
-                self._spilling = False
-            else:
-                self._under_way = Parcel(found.number, Spooled(found.lines, found.counts, found.stored), stored=True)
+            found = await self._thread(self._spool.take, self._name, self._most)
+            self._spilling = bool(found)
+            self._under_way = [
+                Parcel(each.number, Spooled(each.lines, each.counts, each.stored), stored=True) for each in found
+            ]
 
-    async def acknowledged(self, parcel: Parcel) -> None:
-        """The sink has `parcel`."""
-        self._under_way = None
-        if parcel.stored:
-            with trio.CancelScope(shield=True):  # it is counted as delivered already
-                await self._thread(self._spool.done, self._name, parcel.number)
+    async def acknowledged(self) -> None:
+        """The sink has what `next` gave."""
+        stored = [parcel.number for parcel in self._under_way if parcel.stored]
+        self._under_way = []
+        if stored:
+            with trio.CancelScope(shield=True):  # they are counted as delivered already
+                await self._thread(self._spool.done, self._name, *stored)
 
     async def end(self, rest: list[Batch]) -> Counts:
         """Store what is in memory alone, `rest` behind it; gives what the spool then holds by kind.
@@ -212,7 +208,8 @@ class Backlog:
         To be called once nothing else is. What finds no room, or no time, is told as dropped.
         """
         behind = (Parcel(self._spool.number(), batch, stored=False) for batch in rest)
-        parcels = [each for each in (self._under_way, *self._memory, self._incoming, *behind) if each is not None]
+        incoming = [self._incoming] if self._incoming is not None else []
+        parcels = [*self._under_way, *self._memory, *incoming, *behind]
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _STORE_AT_END_S):
             for parcel in parcels:
                 if not parcel.stored:

@@ -17,6 +17,9 @@ from sinks.protocol import Schema
 _CLOCK_SET_NS = 1_000_000
 """Two looks at both clocks differ by less, unless the wall clock was set; then a process has one start time."""
 
+_LARGE_PIECE = 32_768
+"""Bytes that are copied in about the time of a system call."""
+
 Encode = Callable[[Sequence[HostEvent], Schema, int], bytes]
 """(events, schema, boot offset in ns) -> NDJSON"""
 
@@ -87,6 +90,13 @@ class Batch:
         if len(lines) != 1:
             lines[:] = [b"".join(lines)]
         return lines[0]
+
+    def pieces(self, schema: Schema) -> Sequence[bytes]:
+        """The same as they were encoded, if these pieces are large."""
+        lines = self._lines[schema]
+        if len(lines) > 1 and sum(map(len, lines)) < len(lines) * _LARGE_PIECE:
+            return [self.encoded(schema)]
+        return tuple(lines)
 
 
 async def gather(

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 import structlog
 import trio
 
-from pipeline.backlog import Backlog, Countable
+from pipeline.backlog import Backlog
 from pipeline.batch import Batch, Needs
+from pipeline.joined import MOST, Countable, joined
 from pipeline.latency import Latency
 from pipeline.ledger import Counts, Ledger
 from sinks.protocol import Sink, SinkClosed, SinkConfig, SinkError, SinkUnavailable
@@ -99,7 +100,8 @@ class Outlet:
 
     async def _serve(self, sink: Sink) -> None:
         if self._backlog is None:
-            async for batch in self._receive:
+            async for first in self._receive:
+                batch = joined([first, *self._waiting()])
                 try:
                     dead = await self._deliver(sink, batch)
                 except BaseException:
@@ -109,10 +111,20 @@ class Outlet:
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._backlog.fill, self._receive)
-            while (parcel := await self._backlog.next()) is not None:
-                dead = await self._deliver(sink, parcel.batch)
-                self._acknowledged(parcel.batch, dead)
-                await self._backlog.acknowledged(parcel)
+            while (parcels := await self._backlog.next()) is not None:
+                batch = joined([parcel.batch for parcel in parcels])
+                dead = await self._deliver(sink, batch)
+                self._acknowledged(batch, dead)
+                await self._backlog.acknowledged()
+
+    def _waiting(self) -> list[Batch]:
+        """What goes with the first batch: others that wait already, where the sink takes lines alone."""
+        most = 1 if self.config.reads_events else min(self.config.queue_batches, MOST)
+        waiting: list[Batch] = []
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while len(waiting) < most - 1:
+                waiting.append(self._receive.receive_nowait())
+        return waiting
 
     def _acknowledged(self, batch: Countable, dead: Counts | None) -> None:
         self._ledger.acknowledged(self.name, batch.counts, dead)

@@ -63,6 +63,9 @@ class Batch(Protocol):
     def encoded(self, schema: Schema) -> bytes:
         """The events as NDJSON: ASCII, one object a line, every line ended."""
 
+    def pieces(self, schema: Schema) -> Sequence[bytes]:
+        """The same bytes in pieces, each worth a system call: for who need not have them as one."""
+
     def __len__(self) -> int: ...
 
 

@@ -30,6 +30,9 @@ class _Documents:
     def encoded(self, _schema: Schema) -> bytes:
         return b"".join(line + b"\n" for line in self.lines)
 
+    def pieces(self, schema: Schema) -> list[bytes]:
+        return [self.encoded(schema)]
+
     def __len__(self) -> int:
         return len(self.lines)
 

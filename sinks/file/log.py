@@ -12,7 +12,7 @@ from sinks.file.opening import lock, open_regular, unlock
 from sinks.protocol import SinkError, SinkUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sinks.file.config import FileConfig
     from sinks.file.counters import Counters
@@ -61,23 +61,24 @@ class LogFile:
         # Lines of an earlier process: whichever period it last wrote in, none of them is from a later one.
         self._period = self._period_of(status.st_mtime)
 
-    def append(self, data: bytes, lines: int) -> None:
+    def append(self, pieces: Sequence[bytes], lines: int) -> None:
         """Append a batch, in a fresh file if the current one is full or from an earlier period.
 
         Raises:
             SinkUnavailable: the file is as it was before.
         """
+        size = sum(map(len, pieces))
         try:
-            before = self._prepare(len(data))
-            self._write(data, before)
+            before = self._prepare(size)
+            self._write(pieces, before)
         except (OSError, SinkError) as error:
             self._counters.write_errors += 1
             raise SinkUnavailable(_reason(error)) from error
-        self.size = before + len(data)
+        self.size = before + size
         self.unsynced = self._config.fsync != "always"
         self._counters.batches += 1
         self._counters.lines += lines
-        self._counters.bytes += len(data)
+        self._counters.bytes += size
 
     def overdue(self) -> bool:
         """Whether the file holds lines from an earlier period. Does not block."""
@@ -170,9 +171,10 @@ class LogFile:
             self._counters.reopens += 1
         self.open()
 
-    def _write(self, data: bytes, before: int) -> None:
+    def _write(self, pieces: Sequence[bytes], before: int) -> None:
         try:
-            write_all(self._fd, data)
+            for piece in pieces:
+                write_all(self._fd, piece)
             if self._config.fsync == "always":
                 os.fsync(self._fd)
                 self._counters.fsyncs += 1

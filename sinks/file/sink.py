@@ -106,10 +106,10 @@ class FileSink:
         Raises:
             SinkUnavailable: nothing of the batch is in the file.
         """
-        data = batch.encoded(self._config.schema)
+        pieces = batch.pieces(self._config.schema)
         async with self._turn:
             try:
-                await trio.to_thread.run_sync(self._log.append, data, len(batch), limiter=self._limiter)
+                await trio.to_thread.run_sync(self._log.append, pieces, len(batch), limiter=self._limiter)
             finally:
                 self._note_rotation()
 

@@ -25,9 +25,6 @@ class KafkaConfig(SinkConfig, frozen=True, kw_only=True, tag="kafka"):
     """The topic of every event; ``{data_type}`` in it stands for the kind's number."""
 
     compression: Literal["none", "gzip", "lz4", "zstd"] = "zstd"
-    linger_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 20
-    """Milliseconds that the producer waits for further messages to a partition before it sends."""
-
     max_request_bytes: Annotated[int, msgspec.Meta(ge=16_384, le=1 << 30)] = 1_048_576
     """Bytes of one request; a longer message is a dead letter. The broker has a limit of its own."""
 

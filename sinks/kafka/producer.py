@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -31,6 +33,9 @@ from sinks.kafka.config import KafkaConfig
 from sinks.kafka.message import Message
 from sinks.protocol import SinkError, SinkUnavailable
 
+if TYPE_CHECKING:
+    from aiokafka.producer.message_accumulator import BatchBuilder
+
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
 """What no retry can mend, unless it was a neighbour in the same request that was too large."""
 
@@ -41,6 +46,12 @@ _STOP_S = 1.0
 
 _BATCH_BYTES = 256 * 1024
 """Of one partition, before compression."""
+
+_OVERHEAD_BYTES = 512
+"""Of a message beside its value, at most: key, headers, lengths."""
+
+_AT_ONCE = 500
+"""Messages that are packed without a turn for others."""
 
 
 class Credentials(NamedTuple):
@@ -99,7 +110,6 @@ async def start(config: KafkaConfig) -> AIOKafkaProducer:
         acks="all",
         enable_idempotence=True,
         compression_type=None if config.compression == "none" else config.compression,
-        linger_ms=config.linger_ms,
         max_batch_size=min(_BATCH_BYTES, config.max_request_bytes),
         max_request_size=config.max_request_bytes,
         request_timeout_ms=round(config.timeout_s * 1000),
@@ -127,20 +137,90 @@ async def stop(producer: AIOKafkaProducer) -> None:
         await producer.client.close()
 
 
-async def send(producer: AIOKafkaProducer, messages: Sequence[Message]) -> list[BaseException | None]:
-    """What became of each message, once all are settled: None is an acknowledgement."""
-    outcomes: list[asyncio.Future[object] | BaseException] = []
-    for topic, key, value, headers in messages:
+class _Parcel(NamedTuple):
+    """Messages that the broker takes or refuses together, and their places among those that were given to `send`."""
+
+    builder: BatchBuilder
+    places: list[int]
+
+
+async def send(producer: AIOKafkaProducer, messages: Sequence[Message], max_bytes: int) -> list[BaseException | None]:
+    """What became of each message, once all are settled: None is an acknowledgement.
+
+    They go out as whole batches of a partition. One by one, each would cost a future and two turns of the loop.
+    """
+    outcomes: list[BaseException | None] = [None] * len(messages)
+    topics = _Topics(producer)
+    parcels: dict[tuple[str, int], list[_Parcel]] = {}
+    for place, (topic, key, value, headers) in enumerate(messages):
+        if place % _AT_ONCE == 0:
+            await asyncio.sleep(0)  # others have a turn
+        partitions = await topics.partitions(topic)
+        if isinstance(partitions, BaseException):
+            outcomes[place] = partitions
+        elif len(value) + _OVERHEAD_BYTES > max_bytes:
+            outcomes[place] = MessageSizeTooLargeError()
+        else:
+            waiting = parcels.setdefault((topic, partitions[partition_of(key, len(partitions))]), [])
+            if not waiting or waiting[-1].builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                waiting.append(_Parcel(producer.create_batch(), []))
+                waiting[-1].builder.append(timestamp=None, key=key, value=value, headers=headers)
+            waiting[-1].places.append(place)
+    await asyncio.gather(*(_ship(producer, *to, waiting, outcomes) for to, waiting in parcels.items()))
+    return outcomes
+
+
+def partition_of(key: bytes | None, partitions: int) -> int:
+    """As librdkafka chooses by default (``consistent_random``): CRC-32 of the key, any for none.
+
+    Java's murmur2 is Python in aiokafka, and took longer there than all else that a message costs.
+    """
+    return (zlib.crc32(key) if key else random.getrandbits(32)) % partitions
+
+
+class _Topics:
+    """Partitions of each topic, asked for once. After a problem no other is asked for, which would wait as long."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+        self._known: dict[str, list[int] | BaseException] = {}
+        self._problem: BaseException | None = None
+
+    async def partitions(self, topic: str) -> list[int] | BaseException:
+        if topic not in self._known:
+            try:
+                self._known[topic] = self._problem or sorted(await self._producer.partitions_for(topic))
+            except (KafkaError, OSError) as error:
+                self._known[topic] = self._problem = error
+        return self._known[topic]
+
+
+async def _ship(
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    parcels: Sequence[_Parcel],
+    outcomes: list[BaseException | None],
+) -> None:
+    """Send `parcels` one after the other, and note what became of them."""
+    sent: list[asyncio.Future[object]] = []
+    problem: BaseException | None = None
+    try:
+        for parcel in parcels:
+            parcel.builder.close()  # so that nothing waits for further messages
+            sent.append(await producer.send_batch(parcel.builder, topic, partition=partition))
+    except (KafkaError, OSError) as error:
+        problem = error
+    finally:
         try:
-            outcomes.append(await producer.send(topic, value, key=key, headers=headers))
-        except TOO_LARGE as error:
-            outcomes.append(error)
-        except (KafkaError, OSError) as error:
-            # The others would wait as long for the same answer.
-            outcomes += [error] * (len(messages) - len(outcomes))
-            break
-    await asyncio.wait([each for each in outcomes if isinstance(each, asyncio.Future)] or [_nothing()])
-    return [each.exception() if isinstance(each, asyncio.Future) else each for each in outcomes]
+            await asyncio.wait(sent or [_nothing()])
+        finally:
+            for future in sent:
+                future.cancel()  # where this was cancelled, nobody will ask what became of it
+    for number, parcel in enumerate(parcels):
+        outcome = sent[number].exception() if number < len(sent) else problem
+        for place in parcel.places:
+            outcomes[place] = outcome
 
 
 def _nothing() -> asyncio.Future[object]:

@@ -100,7 +100,7 @@ class KafkaSink:
         producer = await self._connected()
         try:
             with trio.fail_after(3 * self._config.timeout_s):
-                return await trio_asyncio.aio_as_trio(send)(producer, messages)  # type: ignore[no-any-return]
+                return await trio_asyncio.aio_as_trio(send)(producer, messages, self._config.max_request_bytes)  # type: ignore[no-any-return]
         except trio.TooSlowError:
             await self.disconnect()
             raise SinkUnavailable(f"no answer within {3 * self._config.timeout_s:g} s") from None

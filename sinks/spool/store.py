@@ -191,38 +191,40 @@ class Spool:
             self._lost(sink, _counts(counts))
         self._database.executemany("DELETE FROM batch WHERE sink = ? AND number = ?", going)
 
-    def take(self, sink: str) -> Stored | None:
-        """The oldest batch of `sink` that nobody holds; it is held from now on, until `done`. None: there is none.
+    def take(self, sink: str, most: int) -> list[Stored]:
+        """The oldest batches of `sink` that nobody holds, `most` of them; they are held from now on, until `done`.
 
-        One that cannot be read back is given up and told as lost.
+        Those that cannot be read back are given up and told as lost.
         """
         self._forget_old()
         rows = self._database.execute(
             "SELECT number, counts, lines, stored FROM batch WHERE sink = ? ORDER BY number", (sink,)
         )
         damaged = []
-        found = None
+        found: list[Stored] = []
         for number, counts, lines, stored in rows:
             if (sink, number) in self._held:
                 continue
             try:
-                found = Stored(number, _counts(counts), self._unpack.decompress(lines), stored)
-                break
+                found.append(Stored(number, _counts(counts), self._unpack.decompress(lines), stored))
             except zstandard.ZstdError:
                 damaged.append((sink, number, counts, len(lines)))
+            if len(found) == most:
+                break
+        rows.close()
         self._give_up(damaged, lambda: True)
-        if found is not None:
-            self._held.add((sink, found.number))
+        self._held.update((sink, each.number) for each in found)
         return found
 
-    def done(self, sink: str, number: int) -> None:
-        """Forget a batch that the sink has acknowledged."""
-        self._held.discard((sink, number))
-        for (size,) in self._database.execute(
-            "DELETE FROM batch WHERE sink = ? AND number = ? RETURNING length(lines)", (sink, number)
-        ).fetchall():
-            self._bytes -= size + _PAGE_OVERHEAD
-            self._batches[sink] -= 1
+    def done(self, sink: str, *numbers: int) -> None:
+        """Forget batches that the sink has acknowledged."""
+        for number in numbers:
+            self._held.discard((sink, number))
+            for (size,) in self._database.execute(
+                "DELETE FROM batch WHERE sink = ? AND number = ? RETURNING length(lines)", (sink, number)
+            ).fetchall():
+                self._bytes -= size + _PAGE_OVERHEAD
+                self._batches[sink] -= 1
 
     def release(self, sink: str) -> Counts:
         """Nobody holds any batch of `sink` any more; gives what the spool has for it."""

@@ -51,7 +51,6 @@ def settings(kafka: Kafka, tmp_path: Path) -> dict[str, Any]:
     return {
         "servers": (kafka.address,),
         "timeout_s": 3.0,
-        "linger_ms": 0,
         "dead_letter_file": str(tmp_path / "dead.ndjson"),
         "agent_id": "agent",
     }

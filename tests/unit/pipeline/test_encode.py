@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.batch import Batch, Needs
 from pipeline.enrich.host import Host
 from probes.event import HostEvent, ProcessEvent
 from probes.layout import event_fields
 from probes.process.execve import Execve
 from probes.text import to_bytes, to_text
 from sinks.protocol import Schema
-from tests.unit.pipeline.samples import SECOND, batch_of, host_events, lines, made
+from tests.unit.pipeline.samples import SECOND, batch_of, encoder, host_events, lines, made
 from tests.unit.probes import wire
 
 SCHEMAS: tuple[Schema, ...] = ("smith", "ecs")
@@ -118,6 +119,16 @@ def test_a_batch_is_encoded_as_its_lines(schema: Schema) -> None:
     batch = batch_of(*events)
     assert batch.encoded(schema).split(b"\n")[:-1] == lines(events, schema)
     assert batch.encoded(schema) is batch.encoded(schema)
+
+
+@pytest.mark.parametrize(("argv", "pieces"), [(b"short", 1), (b"x" * 5000, 3)])
+def test_pieces_of_a_batch(argv: bytes, pieces: int) -> None:
+    """The pieces are the lines, as they were encoded where they are large, and as one where they are small."""
+    batch = Batch(Needs(frozenset({"smith"}), events=False), 0)
+    for _ in range(3):
+        batch.add([made(Execve, argv=argv) for _ in range(10)], encoder())
+    assert len(batch.pieces("smith")) == pieces
+    assert b"".join(batch.pieces("smith")) == batch.encoded("smith")
 
 
 @schemas

@@ -65,6 +65,9 @@ class Batch:
             for number in self.numbers
         )
 
+    def pieces(self, schema: Schema) -> list[bytes]:
+        return [self.encoded(schema)]
+
     def __len__(self) -> int:
         return len(self.numbers) or len(self.events)
 

@@ -166,6 +166,28 @@ async def test_write_that_fails_halfway(tmp_path: Path, monkeypatch: pytest.Monk
     assert everything(path) == [0, 1, 2, 3]
 
 
+async def test_a_later_piece_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch in several pieces of which the last finds no room leaves nothing; offered again, it is there once."""
+    path = tmp_path / "events.ndjson"
+    whole = batch(1, 2, 3)
+    monkeypatch.setattr(type(whole), "pieces", lambda self, schema: self.encoded(schema).splitlines(keepends=True))
+
+    def failing(fd: int, data: bytes) -> None:
+        if b'"n":3' in data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.write(fd, data)
+
+    async with open_sink(file_config(path)) as sink:
+        await sink.deliver(batch(0))
+        with monkeypatch.context() as patch:
+            patch.setattr("sinks.file.log.write_all", failing)
+            with pytest.raises(SinkUnavailable):
+                await sink.deliver(whole)
+        assert everything(path) == [0]
+        await sink.deliver(whole)
+    assert everything(path) == [0, 1, 2, 3]
+
+
 async def test_half_a_batch_that_cannot_be_taken_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If even truncating fails, nothing is appended until it has succeeded."""
     path = tmp_path / "events.ndjson"
