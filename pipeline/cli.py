@@ -206,13 +206,24 @@ def replay(
     return replay(options, file, ledger=ledger)
 
 
-def invoke(arguments: Sequence[str]) -> int:
-    """Run one command; gives the exit code."""
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="COMMAND",
+)
+def bench(context: typer.Context) -> None:
+    """Tell what all this costs on this machine: run, stages, e2e, overhead. The same as the command bench."""
+    # A program of its own: the collector knows nothing of its benches.
+    command = [sys.executable, "-P", "-m", "bench", *context.args]
+    os.execv(command[0], command)  # noqa: S606 - no shell is what is wanted
+
+
+def invoke(arguments: Sequence[str], commands: typer.Typer = app, name: str = "hookline") -> int:
+    """Run one command of those; gives the exit code."""
     try:
-        code = get_command(app).main(list(arguments), prog_name="hookline", standalone_mode=False)
+        code = get_command(commands).main(list(arguments), prog_name=name, standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
-        path = context.command_path if context else "hookline"
+        path = context.command_path if context else name
         sentence = " ".join(error.format_message().split()).rstrip(".")
         complain(f"{sentence}; {path} --help tells more")
         return UNUSABLE

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * actions NAME COUNT DIRECTORY: does one thing so many times, for benchmarks of
- * what is hooked there. Prints the mean time of one in nanoseconds.
+ * what is hooked there. Prints the mean time of one in nanoseconds, for each
+ * tenth of them.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,6 +28,7 @@ extern char **environ;
 
 static int listener = -1, datagram = -1;
 static struct sockaddr_in here = { .sin_family = AF_INET }, resolver = { .sin_family = AF_INET };
+static struct sockaddr_in6 here6 = { .sin6_family = AF_INET6 };
 static pid_t child;
 static void *page;
 static char path[2][4096];
@@ -61,6 +63,45 @@ static void execve_once(int i)
 	must(waitpid(pid, NULL, 0), "waitpid");
 }
 
+#define MANY	100	/* arguments of a large execution */
+#define DEEP	40	/* folders below each other */
+
+static char *many[MANY + 2];
+
+static void make_arguments(void)
+{
+	many[0] = "/bin/true";
+	for (int i = 1; i <= MANY; i++)
+		many[i] = "--an-argument=of-sixty-bytes-as-a-compiler-or-a-linker-has-them";
+}
+
+static void execve_large_once(int i)
+{
+	pid_t pid;
+
+	must(-posix_spawn(&pid, many[0], NULL, NULL, many, environ), "posix_spawn");
+	must(waitpid(pid, NULL, 0), "waitpid");
+}
+
+static void go_deep(void)
+{
+	must(chdir(directory), "chdir");
+	for (int i = 0; i < DEEP; i++) {
+		mkdir("a-folder", 0700);
+		must(chdir("a-folder"), "chdir");
+	}
+}
+
+static void fork_once(int i)
+{
+	pid_t pid = fork();
+
+	must(pid, "fork");
+	if (!pid)
+		_exit(0);
+	must(waitpid(pid, NULL, 0), "waitpid");
+}
+
 static void execve_failed_once(int i)
 {
 	char *argv[] = { "nothing", NULL };
@@ -87,6 +128,38 @@ static void connect_once(int i)
 	must(connect(fd, (void *)&here, sizeof(here)), "connect");
 	close(accept(listener, NULL, NULL));
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
+}
+
+static void open_listener6(void)
+{
+	socklen_t length = sizeof(here6);
+
+	here6.sin6_addr = in6addr_loopback;
+	must(listener = socket(AF_INET6, SOCK_STREAM, 0), "socket");
+	must(bind(listener, (void *)&here6, length), "bind");
+	must(listen(listener, 4096), "listen");
+	must(getsockname(listener, (void *)&here6, &length), "getsockname");
+}
+
+static void connect6_once(int i)
+{
+	int fd = socket(AF_INET6, SOCK_STREAM, 0);
+	struct linger reset = { .l_onoff = 1 };
+
+	must(connect(fd, (void *)&here6, sizeof(here6)), "connect");
+	close(accept(listener, NULL, NULL));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
+}
+
+static void connect_udp_once(int i)
+{
+	struct sockaddr_in far = { .sin_family = AF_INET, .sin_port = htons(9) };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	far.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	must(connect(fd, (void *)&far, sizeof(far)), "connect");
 	close(fd);
 }
 
@@ -134,7 +207,10 @@ static void create_file_once(int i)
 
 static void open_once(int i)
 {
-	close(open("/dev/null", O_RDONLY));
+	int fd = open(path[0], O_RDONLY);
+
+	must(fd, "open");
+	close(fd);
 }
 
 static void read_once(int i)
@@ -258,13 +334,18 @@ static const struct action {
 } actions[] = {
 	{ "getppid", getppid_once },
 	{ "execve", execve_once },
+	{ "execve_large", execve_large_once, make_arguments },
+	{ "execve_deep", execve_once, go_deep },
 	{ "execve_failed", execve_failed_once },
+	{ "fork", fork_once },
 	{ "connect", connect_once, open_listener },
+	{ "connect6", connect6_once, open_listener6 },
+	{ "connect_udp", connect_udp_once },
 	{ "bind", bind_once },
 	{ "dns", dns_once, open_resolver },
 	{ "read", read_once, open_zero },
 	{ "create_file", create_file_once },
-	{ "open", open_once },
+	{ "open", open_once, make_names },
 	{ "rename", rename_once, make_names },
 	{ "link", link_once, make_names },
 	{ "rmdir", rmdir_once },
@@ -280,6 +361,8 @@ static const struct action {
 	{ "bpf", bpf_once },
 };
 
+#define PARTS	10
+
 int main(int argc, char **argv)
 {
 	struct timespec from, to;
@@ -288,7 +371,7 @@ int main(int argc, char **argv)
 
 	if (argc != 4)
 		return 2;
-	count = atoi(argv[2]);
+	count = atoi(argv[2]) / PARTS * PARTS;
 	directory = argv[3];
 	while (action < actions + sizeof(actions) / sizeof(*actions) && strcmp(action->name, argv[1]))
 		action++;
@@ -296,11 +379,15 @@ int main(int argc, char **argv)
 		return 2;
 	if (action->before)
 		action->before();
-	clock_gettime(CLOCK_MONOTONIC, &from);
-	for (int i = 0; i < count; i++)
-		action->once(i);
-	clock_gettime(CLOCK_MONOTONIC, &to);
-	printf("%.3f\n", ((to.tv_sec - from.tv_sec) * 1e9 + to.tv_nsec - from.tv_nsec) / count);
+	for (int i = 0; i < count;) {
+		int first = i, last = (i / (count / PARTS) + 1) * (count / PARTS);
+
+		clock_gettime(CLOCK_MONOTONIC, &from);
+		for (; i < last; i++)
+			action->once(i);
+		clock_gettime(CLOCK_MONOTONIC, &to);
+		printf("%.3f\n", ((to.tv_sec - from.tv_sec) * 1e9 + to.tv_nsec - from.tv_nsec) / (last - first));
+	}
 	if (child) {
 		kill(child, SIGKILL);
 		waitpid(child, NULL, 0);

@@ -158,15 +158,30 @@ class Histogram:
                 return min(lower(index + 1) - 1, self.max_ns)
         return 0
 
+    def since(self, before: Histogram) -> Histogram:
+        """What was counted after `before`; the longest of it is exact where it is the longest of all."""
+        counts = tuple(now - then for now, then in zip(self.counts, before.counts, strict=True))
+        last = max((index for index, number in enumerate(counts) if number), default=-1)
+        longest = min(lower(last + 1) - 1, self.max_ns) if last >= 0 else 0
+        return Histogram(counts, self.count - before.count, self.total_ns - before.total_ns, longest)
 
-def read(maps: Mapping[str, int], probe: str, number: int, cpus: int) -> Histogram:
-    """The histogram of a probe's program by its number; `maps` are `Loaded.maps`."""
+
+EMPTY = Histogram((0,) * BUCKETS, count=0, total_ns=0, max_ns=0)
+
+
+def read(maps: Mapping[str, int], probe: str, number: int, cpus: int, before: Histogram = EMPTY) -> Histogram:
+    """The histogram of a probe's program by its number; `maps` are `Loaded.maps`.
+
+    Gives `before` itself where the program has not run since.
+    """
+    raw = bpf.lookup(maps[f"{probe}/hl_durations"], struct.pack("<I", number), _TOTALS.size * cpus)
+    totals = list(_TOTALS.iter_unpack(raw))
+    if sum(count for count, _sum, _max in totals) == before.count:
+        return before
     counts = []
     for index in range(number * BUCKETS, (number + 1) * BUCKETS):
         raw = bpf.lookup(maps[f"{probe}/hl_histogram"], struct.pack("<I", index), 8 * cpus)
         counts.append(sum(struct.unpack(f"<{cpus}Q", raw)))
-    raw = bpf.lookup(maps[f"{probe}/hl_durations"], struct.pack("<I", number), _TOTALS.size * cpus)
-    totals = list(_TOTALS.iter_unpack(raw))
     return Histogram(
         tuple(counts),
         count=sum(count for count, _sum, _max in totals),

@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from probes.errors import LoadError
 from probes.filters import MapSettings
 from probes.kernel import bpf, filters
-from probes.kernel.histogram import Histogram
+from probes.kernel.histogram import EMPTY, Histogram
 from probes.kernel.histogram import read as read_histogram
 from probes.kernel.messages import Part, ProbeReport
 from probes.kernel.uprobes import Uprobes, leave_to_another
@@ -140,14 +140,18 @@ class Loaded:
                 skipped[name.partition("/")[0]] += bpf.program_statistics(fd).skipped
             return skipped
 
-    def histograms(self) -> dict[str, Histogram]:
-        """Durations of every program that a hook calls, by PROBE/PROGRAM, where the request asked for them."""
+    def histograms(self, before: Mapping[str, Histogram] = MappingProxyType({})) -> dict[str, Histogram]:
+        """Durations of every program that a hook calls, by PROBE/PROGRAM, where the request asked for them.
+
+        Of programs that have not run since `before` these are the same objects, and cheap.
+        """
         found: dict[str, Histogram] = {}
         for report in self.reports.values():
             if f"{report.name}/hl_histogram" in self.maps:
                 for number, program in enumerate(report.timed):
-                    read = read_histogram(self.maps, report.name, number, self._cpus)
-                    found[f"{report.name}/{program}"] = read
+                    name = f"{report.name}/{program}"
+                    known = before.get(name, EMPTY)
+                    found[name] = read_histogram(self.maps, report.name, number, self._cpus, known)
         return found
 
     def set_filters(self, settings: MapSettings) -> None:

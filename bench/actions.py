@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The real system calls that drive each hook: ``programs/actions.c``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import ConfigError
+
+_SOURCE = Path(__file__).with_name("programs") / "actions.c"
+_PATIENCE_S = 120.0
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - folders of ours are made in it
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that a program does."""
+
+    name: str
+    count: int
+    """How often in one pass."""
+
+    title: str
+    program: str = ""
+    """Its name in actions.c, if another."""
+
+    in_memory: bool = False
+    """Whether its files lie on tmpfs instead of the disk."""
+
+
+ACTIONS = (
+    Action("getppid", 200_000, "getppid(2): nothing hooks it"),
+    Action("execve", 300, "execution, 3 arguments"),
+    Action("execve_large", 100, "execution, 100 arguments"),
+    Action("execve_deep", 200, "execution, 40 folders deep"),
+    Action("execve_failed", 2000, "execution of nothing"),
+    Action("fork", 500, "fork(2), exit and wait"),
+    Action("connect", 1000, "TCP connection, IPv4"),
+    Action("connect6", 1000, "TCP connection, IPv6"),
+    Action("connect_udp", 2000, "connect(2) of a UDP socket"),
+    Action("bind", 2000, "bind(2) of a TCP socket"),
+    Action("dns", 2000, "DNS question and answer"),
+    Action("read", 20_000, "read(2) and pread(2)"),
+    Action("open", 20_000, "open(2), nothing created"),
+    Action("create_file", 1000, "new file on disk, unlink"),
+    Action("create_tmpfs", 1000, "new file on tmpfs, unlink", program="create_file", in_memory=True),
+    Action("rename", 1000, "rename(2)"),
+    Action("link", 1000, "link(2) and unlink(2)"),
+    Action("rmdir", 200, "mkdir(2) and rmdir(2)"),
+    Action("ptrace", 1000, "3 calls of ptrace(2), wait"),
+    Action("mprotect", 2000, "mprotect(2) to executable"),
+    Action("kill", 2000, "kill(2), signal ignored"),
+    Action("tkill", 2000, "tkill(2), signal ignored"),
+    Action("setsid", 2000, "setsid(2), refused"),
+    Action("prctl", 2000, "prctl(2), a thread's name"),
+    Action("memfd_create", 2000, "memfd_create(2) and close"),
+    Action("mount", 100, "mount(2) and umount(2)"),
+    Action("setuid", 2000, "setresuid(2), no change"),
+    Action("bpf", 1000, "bpf(2), a map of one entry"),
+)
+
+
+class Actions:
+    """The compiled program with its folders."""
+
+    def __init__(self, program: Path, on_disk: Path, in_memory: Path) -> None:
+        self._program = program
+        self._folders = {False: on_disk, True: in_memory}
+
+    def run(self, action: Action, share: float = 1.0) -> list[float]:
+        """Do this share of its count; gives the mean ns of one, for each tenth of them.
+
+        Raises ConfigError: it failed.
+        """
+        count = max(10, int(action.count * share))
+        command = [str(self._program), action.program or action.name, str(count), str(self._folders[action.in_memory])]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_PATIENCE_S)
+        if done.returncode:
+            raise ConfigError(f"the action {action.name} cannot be done here: {done.stderr.strip()}")
+        return [float(line) for line in done.stdout.split()]
+
+
+@contextmanager
+def actions(disk: Path | None = None) -> Iterator[Actions]:
+    """Compile them; `disk` is a folder on the file system for files that are on no tmpfs.
+
+    Raises:
+        ConfigError: there is no C compiler.
+    """
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if not compiler:
+        raise ConfigError("there is no C compiler: apt-get install gcc libc6-dev")
+    with ExitStack() as folders:
+        place = Path(folders.enter_context(tempfile.TemporaryDirectory(dir=disk or "/var/tmp")))  # noqa: S108
+        memory = folders.enter_context(
+            tempfile.TemporaryDirectory(dir=_IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None)
+        )
+        program = place / "actions"
+        subprocess.run([compiler, "-O2", "-o", program, _SOURCE], check=True)
+        files = place / "files"
+        files.mkdir()
+        yield Actions(program, files, Path(memory))

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command ``bench``, also ``hookline bench``. Exit codes as the collector's; with ``--check``, 1: over budget."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.report import Report
+from pipeline.cli import invoke
+from pipeline.config import Config, load
+from pipeline.failure import UNUSABLE, complain
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="What Hookline costs on this machine.",
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Configuration. [default: built-in defaults]")
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page there.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Fewer rounds: under a minute once all is compiled.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="Exit with 1 if a documented budget is not met.")]
+CompareOption = Annotated[
+    Path | None, typer.Option("--compare", metavar="FILE", help="Show the change since that --json FILE.")
+]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]
+
+
+@app.callback()
+def _bench() -> None:
+    """What Hookline costs on this machine."""
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option("--probe", metavar="NAME", help="Measure this probe (or default, or all) only. [default: all]"),
+    ] = None,
+    action: Annotated[
+        list[str] | None,
+        typer.Option("--action", metavar="NAME", help="Drive with this action only; may be repeated. [default: all]"),
+    ] = None,
+    json: JsonOption = None,
+    html: HtmlOption = None,
+    check: CheckOption = False,
+    compare: CompareOption = None,
+    quick: QuickOption = False,
+) -> int:
+    """What each hook costs, against documented budgets. Needs root."""
+    from bench.progress import progress
+    from bench.report import read, save
+    from bench.rounds import Plan, measure
+    from probes.kernel.features import preflight
+
+    before = read(compare) if compare else None
+    if os.geteuid() != 0:
+        complain(
+            "bench run loads programs into the kernel, which needs root: all of it is left out; "
+            "without root there is `hookline bench stages`"
+        )
+        return UNUSABLE
+    preflight()
+    settings = load(config) if config else Config()
+    plan = Plan.make(settings, tuple(probe or ()), tuple(action or ()), quick=quick)
+    with progress() as shown:
+        found = measure(settings, plan, shown, command=shlex.join(["bench", *sys.argv[1:]]))
+    if json:
+        save(found, json)
+    return present(found, before=before, html=html, check=check)
+
+
+@app.command()
+def show(file: FileArgument, html: HtmlOption = None, check: CheckOption = False, compare: CompareOption = None) -> int:
+    """Show what `bench run --json FILE` wrote. Needs no root."""
+    from bench.report import read
+
+    return present(read(file), before=read(compare) if compare else None, html=html, check=check)
+
+
+def present(found: Report, *, before: Report | None, html: Path | None, check: bool) -> int:
+    """Print the report, and whatever else is asked for; gives the exit code."""
+    from bench.comparison import show_change
+    from bench.page import write_page
+    from bench.table import console, verdict
+    from bench.table import show as print_report
+
+    out = console()
+    print_report(found, out)
+    if before:
+        show_change(before, found, out)
+    if html:
+        write_page(html, found)
+    return verdict(found, out) if check else 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(invoke(sys.argv[1:], app, "bench"))

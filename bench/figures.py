@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Medians with their spread, and what of a difference is noise."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+_RESAMPLES = 2000
+_CONFIDENCE = 0.95
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A figure that was taken several times."""
+
+    median: float
+    low: float
+    high: float
+    times: int
+
+    @property
+    def scatter(self) -> float:
+        """The distance of the extremes as a share of the median."""
+        return (self.high - self.low) / self.median if self.median else 0.0
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A median with its 95 % confidence interval."""
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether nothing is shown: zero lies inside."""
+        return self.low <= 0 <= self.high
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and extremes of at least one value."""
+    return Spread(statistics.median(values), min(values), max(values), len(values))
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The median of at least one value with its confidence interval, by resampling them (percentile bootstrap).
+
+    The same values give the same interval. Of fewer than five it is their whole range, which is wider.
+    """
+    middle = statistics.median(values)
+    if len(values) < 5:
+        return Interval(middle, min(values), max(values))
+    chance = random.Random(0)
+    medians = sorted(statistics.median(chance.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    cut = int(_RESAMPLES * (1 - _CONFIDENCE) / 2)
+    return Interval(middle, medians[cut], medians[-cut - 1])

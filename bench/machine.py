@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where figures were taken, and what makes them doubtful."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+_ROOT = Path(__file__).parents[1]
+_GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter")
+_BUSY = 0.5
+"""Load before the start for each CPU above which others had a part in the figures."""
+
+_STOLEN = 0.01
+"""Share of the time that the hypervisor took away."""
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """The machine, the kernel and the versions."""
+
+    cpu: str
+    cpus: int
+    mhz: float
+    memory_mib: int
+    is_virtual: bool
+    kernel: str
+    kernel_version: str
+    clock: str
+    mitigations: str
+    python: str
+    bcc: str
+    hookline: str
+    commit: str
+    """Of git, with -dirty where files differ; empty without git."""
+
+    started: str
+    """UTC, ISO 8601."""
+
+
+def _read(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    return ""
+
+
+def _commit() -> str:
+    command = ["/usr/bin/git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return ""
+
+
+def _version(package: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return ""
+
+
+def machine() -> Machine:
+    """This machine, now."""
+    cpuinfo = _read("/proc/cpuinfo")
+
+    def of_cpu(name: str) -> str:
+        found = re.search(rf"^{name}\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+        return found[1] if found else ""
+
+    command_line = _read("/proc/cmdline")
+    mitigations = re.search(r"\bmitigations=(\S+)", command_line)
+    return Machine(
+        cpu=of_cpu("model name"),
+        cpus=len(os.sched_getaffinity(0)),
+        mhz=float(of_cpu("cpu MHz") or 0),
+        memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+        is_virtual=" hypervisor" in of_cpu("flags"),
+        kernel=platform.release(),
+        kernel_version=platform.version(),
+        clock=_read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        mitigations=mitigations[1] if mitigations else "default",
+        python=platform.python_version(),
+        bcc=_version("bcc"),
+        hookline=_version("hookline"),
+        commit=_commit(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+class Watch:
+    """Looks at the machine when made and when asked for its doubts."""
+
+    def __init__(self) -> None:
+        self.load = os.getloadavg()[0]
+        self._before = _cpu_times()
+
+    @property
+    def stolen(self) -> float:
+        """Share of the CPUs' time since then that the hypervisor took away."""
+        spent = [now - then for now, then in zip(_cpu_times(), self._before, strict=True)]
+        return spent[7] / (sum(spent[:8]) or 1)
+
+    def doubts(self) -> Iterator[str]:
+        """Sentences: why figures since then may be worth less."""
+        clock = _read("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+        if clock not in _GOOD_CLOCKS:
+            yield f"the clock source is {clock}: reading it takes long, and every duration has it in it"
+        if self.load > _BUSY * (os.cpu_count() or 1):
+            yield f"the load was {self.load:.1f} before it began: others had a part in these figures"
+        if (stolen := self.stolen) > _STOLEN:
+            yield f"the hypervisor took {stolen:.1%} of the time away: maxima and high percentiles have it in them"
+        governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+        if governor and governor != "performance":
+            yield f"the CPU's frequency is governed by {governor}: it changes meanwhile"
+
+
+def _cpu_times() -> list[int]:
+    """user, nice, system, idle, iowait, irq, softirq, steal, ... of all CPUs, ticks."""
+    return [int(value) for value in _read("/proc/stat").splitlines()[0].split()[1:]]

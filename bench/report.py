@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What ``bench run`` found. As JSON (`--json`) a `Report` is documented in docs/performance.md, by these classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from bench.budgets import Documented, Source
+from bench.figures import Interval, Spread
+from bench.machine import Machine
+from pipeline.config import ConfigError
+
+SCHEMA = "hookline-bench-run/1"
+
+Verdict = Literal["met", "over", "no samples", "no handler"]
+
+
+class Distribution(msgspec.Struct, frozen=True):
+    """Durations of a program, ns, all rounds together. A quantile is at most 6.25 % too long."""
+
+    n: int
+    mean: float
+    p50: int
+    p90: int
+    p95: int
+    p99: int
+    p999: int
+    max: int
+    by_round: Spread
+    """The means of the rounds."""
+
+    buckets: tuple[tuple[int, int], ...]
+    """Lower bound, ns, and runs, of each bucket that is not empty."""
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """One program under one action."""
+
+    name: str
+    """PROBE/PROGRAM"""
+
+    action: str
+    inside: Distribution
+    """By the histogram inside it, which is compiled in for this."""
+
+    kernel: Spread | None
+    """Mean ns a run, by the kernel's bpf_stats, of the build that users run; None where it did not run then."""
+
+    kernel_n: int
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What an action takes, ns a time, and what of that it pays for the probes."""
+
+    action: str
+    title: str
+    without: Spread
+    beside: Spread
+    paid: Interval
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A documented handler and what answers it here; µs as documented, ns where measured."""
+
+    documented: Documented
+    source: Source
+    verdict: Verdict
+    n: int = 0
+    mean: float | None = None
+    kernel_mean: float | None = None
+    p50: int | None = None
+    p90: int | None = None
+    p95: int | None = None
+    p99: int | None = None
+    max: int | None = None
+    ratio: float | None = None
+    """Our mean as a share of the documented one."""
+
+    percentiles_over: tuple[str, ...] = ()
+    """Those that are above the documented ones."""
+
+    instead: Interval | None = None
+    """Where there is no handler: what a call pays for the probes, ns."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All of one run."""
+
+    schema: str
+    command: str
+    machine: Machine
+    probes: tuple[str, ...]
+    """Those of the histograms and of bpf_stats."""
+
+    probes_of_calls: tuple[str, ...]
+    """Those beside which the calls were timed: what runs where nothing is named."""
+
+    rounds: int
+    seconds: float
+    rows: tuple[Row, ...]
+    handlers: tuple[Handler, ...]
+    calls: tuple[Call, ...]
+    warnings: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    def main_handlers(self) -> list[Handler]:
+        """Each program once: under the action of its probe's name, or the one that ran it most often."""
+        found: dict[str, Handler] = {}
+        for each in sorted(self.handlers, key=lambda each: (each.name.startswith(f"{each.action}/"), each.inside.n)):
+            found[each.name] = each
+        return [found[name] for name in sorted(found)]
+
+
+def save(report: msgspec.Struct, path: Path) -> None:
+    """Write it as JSON. Raises OSError."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+
+
+def read(path: Path) -> Report:
+    """What `save` wrote. Raises ConfigError: it is no such file."""
+    try:
+        report = msgspec.json.decode(path.read_bytes(), type=Report)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{path} is no JSON file of bench run: {error}") from None
+    if report.schema != SCHEMA:
+        raise ConfigError(f"{path} is of another bench ({report.schema}), not {SCHEMA}")
+    return report
+
+
+def failures(report: Report) -> list[str]:
+    """What `--check` fails for, a sentence each: budgets not met, and budgets of which there are no samples."""
+    found = []
+    for row in report.rows:
+        name = f"{row.documented.handler} ({row.source.name})"
+        if not row.source.is_budget:
+            continue
+        if row.verdict == "no samples":
+            found.append(f"{name}: no samples of {', '.join(row.documented.ours)}, so nothing is shown")
+        elif row.verdict == "over" and row.mean is not None:
+            ours = ", ".join(row.documented.ours)
+            mean = row.mean / 1000
+            found.append(f"{name}: {ours} takes {mean:.2f} µs on average, the budget is {row.documented.mean} µs")
+        elif row.verdict == "over" and row.instead is not None:
+            paid = row.instead.median / 1000
+            found.append(f"{name}: a call pays {paid:.3f} µs instead, the budget is {row.documented.mean} µs")
+    return found

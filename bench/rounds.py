@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``bench run``: the probes that the collector loads, driven by real system calls, in rounds.
+
+A round measures each action in four ways: without probes; beside the default probes as users run them, with nothing
+else switched on; beside all probes with the kernel's bpf_stats; and with a histogram in each program. Every second
+round begins with the probes, so that a machine that gets slower or faster meanwhile does so to both.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+
+import msgspec
+from rich.progress import Progress
+
+from bench.actions import ACTIONS, Action, Actions, actions
+from bench.budgets import load as load_budgets
+from bench.machine import Watch, machine
+from bench.report import SCHEMA, Handler, Report
+from bench.samples import Samples
+from pipeline.config import Config, ConfigError, map_settings, with_overrides
+from probes.kernel.bpf import program_statistics, run_statistics
+from probes.kernel.loader import Loaded, Loading, request
+from probes.kernel.ring import Ring
+from probes.registry import all_probes
+
+_SCATTERED = 0.5
+"""Spread of the rounds' means above which a figure is called doubtful."""
+
+_OFTEN = 1000
+"""Runs below which a scattered mean says nothing about the machine."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is measured, and how much."""
+
+    probes: tuple[str, ...]
+    """By histograms and bpf_stats."""
+
+    beside: tuple[str, ...]
+    """Beside which calls are timed."""
+
+    actions: tuple[Action, ...] = ACTIONS
+    rounds: int = 9
+    share: float = 1.0
+    """Of each action's count."""
+
+    @classmethod
+    def make(cls, config: Config, named: Sequence[str], actions: Sequence[str], *, quick: bool) -> Plan:
+        """The probes and actions that are named, or all of them; then calls are timed beside the default probes.
+
+        Raises:
+            ConfigError: an unknown name.
+        """
+        probes = with_overrides(config, probes=named or ("all",)).collector.probes
+        beside = probes if named else config.collector.probes
+        known = [action.name for action in ACTIONS]
+        if unknown := [name for name in actions if name not in known]:
+            raise ConfigError(f"--action must be one of {', '.join(known)}, not {unknown[0]}")
+        wanted = tuple(action for action in ACTIONS if action.name in actions or not actions)
+        return cls(probes, beside, wanted, rounds=3, share=0.3) if quick else cls(probes, beside, wanted)
+
+
+@contextmanager
+def loaded(config: Config, probes: Sequence[str], *, histogram: bool = False) -> Iterator[tuple[Loaded, Ring]]:
+    """These probes, attached as a collector has them, and their ring. Raises LoadError."""
+    collector = config.collector
+    wanted = request(
+        probes,
+        ring_bytes=collector.ring_bytes,
+        settings=map_settings(config, os.getpid()),
+        attach=collector.attach,
+        cache=f"{collector.cache}-timed" if histogram and collector.cache else collector.cache,
+        histogram=histogram,
+    )
+    with Loading(wanted).wait() as held, closing(Ring(held.ring_fd, collector.ring_bytes)) as ring:
+        yield held, ring
+
+
+def _drain(ring: Ring) -> None:
+    """Make room, as the collector does meanwhile; a full ring refuses, which costs less than taking."""
+    while ring.read(1 << 20):
+        pass
+
+
+class Run:
+    """Rounds of measuring; `samples` has what they found."""
+
+    def __init__(self, config: Config, driver: Actions, plan: Plan, progress: Progress) -> None:
+        self.samples = Samples()
+        self.missing: dict[str, str] = {}
+        self.dropped = 0
+        self._config, self._driver, self._plan = config, driver, plan
+        self._progress = progress
+        self._task = progress.add_task("compiling", total=plan.rounds * 4 * len(plan.actions))
+
+    def compile(self) -> None:
+        """Both builds into the cache, and every action once: what comes first is slower."""
+        for histogram in (False, True):
+            with loaded(self._config, self._plan.probes, histogram=histogram) as (probes, _ring):
+                self.missing |= {report.name: report.error for report in probes.reports.values() if report.error}
+        for action in self._plan.actions:
+            self._driver.run(action, self._plan.share / 10)
+
+    def round(self, number: int) -> None:
+        """One round."""
+        label = f"round {number + 1} of {self._plan.rounds}"
+        for way in (self._bare, self._beside) if number % 2 else (self._beside, self._bare):
+            way(label)
+        self._counted(label)
+        self._timed(label)
+
+    def _each(self, label: str) -> Iterator[Action]:
+        self._progress.update(self._task, description=label)
+        for action in self._plan.actions:
+            yield action
+            self._progress.advance(self._task)
+
+    def _bare(self, label: str) -> None:
+        for action in self._each(f"{label}, without probes"):
+            self.samples.call(action.name, self._driver.run(action, self._plan.share), beside=False)
+
+    def _beside(self, label: str) -> None:
+        with loaded(self._config, self._plan.beside) as (probes, ring):
+            for action in self._each(f"{label}, beside the probes"):
+                self.samples.call(action.name, self._driver.run(action, self._plan.share), beside=True)
+                _drain(ring)
+            self._count_dropped(probes)
+
+    def _counted(self, label: str) -> None:
+        with loaded(self._config, self._plan.probes) as (probes, ring), run_statistics():
+            before = {name: program_statistics(fd) for name, fd in probes.programs.items()}
+            for action in self._each(f"{label}, bpf_stats"):
+                self._driver.run(action, self._plan.share)
+                _drain(ring)
+                for name, fd in probes.programs.items():
+                    now, then = program_statistics(fd), before[name]
+                    runs = now.run_count - then.run_count
+                    self.samples.kernel(action.name, name.split()[0], runs, now.run_time_ns - then.run_time_ns)
+                    before[name] = now
+            self._count_dropped(probes)
+
+    def _timed(self, label: str) -> None:
+        with loaded(self._config, self._plan.probes, histogram=True) as (probes, ring):
+            before = probes.histograms()
+            for action in self._each(f"{label}, histograms"):
+                self._driver.run(action, self._plan.share)
+                _drain(ring)
+                after = probes.histograms(before)
+                self.samples.inside(action.name, before, after)
+                before = after
+            self._count_dropped(probes)
+
+    def _count_dropped(self, probes: Loaded) -> None:
+        kinds = range(len(all_probes()))
+        self.dropped += sum(each.dropped for slot in kinds for each in probes.counters(slot))
+
+
+def measure(config: Config, plan: Plan, progress: Progress, *, command: str) -> Report:
+    """Carry out `plan`.
+
+    Raises:
+        ConfigError: the actions cannot be compiled or done.
+        LoadError: no probe runs.
+    """
+    with ExitStack() as stack:
+        driver = stack.enter_context(actions())
+        run = Run(config, driver, plan, progress)
+        run.compile()
+        began = time.monotonic()
+        watch = Watch()
+        where = machine()
+        for number in range(plan.rounds):
+            run.round(number)
+    handlers = run.samples.handlers()
+    return Report(
+        schema=SCHEMA,
+        command=command,
+        machine=where,
+        probes=plan.probes,
+        probes_of_calls=plan.beside,
+        rounds=plan.rounds,
+        seconds=round(time.monotonic() - began, 1),
+        rows=run.samples.rows(load_budgets()),
+        handlers=handlers,
+        calls=run.samples.calls(plan.actions),
+        warnings=(*watch.doubts(), *_scattered(run, handlers)),
+        left_out=tuple(f"{name}: {error}" for name, error in sorted(run.missing.items())),
+    )
+
+
+def _scattered(run: Run, handlers: Sequence[Handler]) -> Iterator[str]:
+    if run.dropped:
+        yield f"the ring refused {run.dropped} events: refusing one costs less than taking it"
+    often = [each for each in handlers if each.inside.n >= _OFTEN]
+    wide = [each for each in often if each.inside.by_round.scatter > _SCATTERED]
+    if wide:
+        worst = max(wide, key=lambda each: each.inside.by_round.scatter)
+        yield (
+            f"of {len(wide)} of {len(often)} programs the means of single rounds differ by more than half, most of "
+            f"{worst.name} in {worst.action}: {worst.inside.by_round.low:,.0f} to {worst.inside.by_round.high:,.0f} ns"
+        )

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bench is honest: it catches a slow handler, and what did not run has no figures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.report import Report, read
+
+ROOT = Path(__file__).parents[2]
+
+DELAY = """
+	u64 slow_since = bpf_ktime_get_ns();
+
+#pragma clang loop unroll(disable)
+	for (int turn = 0; turn < 2000 && bpf_ktime_get_ns() - slow_since < 20000; turn++)
+		;
+"""
+
+
+def run(packages: Path, folder: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], Report]:
+    """`bench run` of those packages, with a cache of its own."""
+    (folder / "config.toml").write_text(f'[collector]\ncache = "{folder}/cache"\n', encoding="utf-8")
+    command = [
+        sys.executable, "-P", "-m", "bench", "run", "--quick", "--check", "--json", str(folder / "report.json"),
+        "--config", str(folder / "config.toml"), *options,
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
+    return done, read(folder / "report.json")
+
+
+def test_a_slow_handler_is_caught(tracefs: Path, tmp_path: Path) -> None:
+    """A connect handler that does nothing for 20 µs fails the check by name, in each of the three measures."""
+    packages = tmp_path / "packages"
+    for package in ("bench", "pipeline", "probes", "sinks"):
+        shutil.copytree(ROOT / package, packages / package, ignore=shutil.ignore_patterns("__pycache__"))
+    source = packages / "probes/network/connect.c"
+    text = source.read_text(encoding="ascii")
+    start = text.index("{\n", text.index("int connect_returned(")) + 2
+    source.write_text(text[:start] + DELAY + text[start:], encoding="ascii")
+    done, report = run(packages, tmp_path, "--probe", "connect", "--action", "connect")
+    assert done.returncode == 1, done.stderr
+    assert "over budget: connect_handler" in done.stdout
+    (row,) = [row for row in report.rows if row.documented.handler == "connect_handler"]
+    assert row.verdict == "over"
+    assert row.mean is not None
+    assert row.kernel_mean is not None
+    assert min(row.mean, row.kernel_mean) > 20_000
+    assert report.calls[0].paid.median > 15_000
+
+
+@pytest.mark.parametrize(("probe", "action"), [("fork", "connect"), ("connect", "getppid")], ids=["absent", "idle"])
+def test_no_samples(tracefs: Path, tmp_path: Path, probe: str, action: str) -> None:
+    """Without the probe, or without anything that it sees, a handler has no samples rather than no cost."""
+    done, report = run(ROOT, tmp_path, "--probe", probe, "--action", action)
+    (row,) = [row for row in report.rows if row.documented.handler == "connect_handler"]
+    assert (row.verdict, row.n, row.mean, row.ratio) == ("no samples", 0, None, None)
+    assert done.returncode == 1
+    assert "connect_handler (AgentSmith-HIDS, January 2020): no samples" in done.stdout

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`bench run`: what it concludes from what was counted, and how it shows that."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from bench.actions import ACTIONS
+from bench.budgets import load
+from bench.comparison import change
+from bench.figures import interval, spread
+from bench.machine import machine
+from bench.page import write_page
+from bench.report import SCHEMA, Report, failures, read, save
+from bench.samples import Samples
+from bench.table import WIDTH, figure, show
+from pipeline.config import ConfigError
+from probes.kernel.histogram import BUCKETS, EMPTY, Histogram, lower
+from probes.registry import all_probes
+
+ROOT = Path(__file__).parents[3]
+
+
+def counted(nanoseconds: int, runs: int = 1000) -> Histogram:
+    index = max(at for at in range(BUCKETS) if lower(at) <= nanoseconds)
+    counts = tuple(runs if at == index else 0 for at in range(BUCKETS))
+    return Histogram(counts, count=runs, total_ns=runs * nanoseconds, max_ns=nanoseconds)
+
+
+def samples(*, paid: float = 20.0, **nanoseconds: int) -> Samples:
+    """Three rounds: each of our programs takes so long; a call pays `paid` ns."""
+    found = Samples()
+    names = {
+        "execve": "execve/execve_succeeded",
+        "connect": "connect/connect_returned",
+        "dns": "dns/dns_received",
+        "open": "create_file/create_file_opened",
+    }
+    for number in range(3):
+        for action, took in nanoseconds.items():
+            found.inside(action, {names[action]: EMPTY}, {names[action]: counted(took + number)})
+            found.kernel(action, names[action], 1000, 1000 * took)
+        found.call("getppid", [100.0 + number], beside=False)
+        found.call("getppid", [100.0 + number + paid], beside=True)
+    return found
+
+
+def report(found: Samples) -> Report:
+    return Report(
+        schema=SCHEMA, command="bench run", machine=machine(), probes=("all",), probes_of_calls=("default",), rounds=3,
+        seconds=1.0, rows=found.rows(load()), handlers=found.handlers(), calls=found.calls(ACTIONS),
+        warnings=("the load was 9",), left_out=("usb: no",),
+    )  # fmt: skip
+
+
+FAST = {"execve": 5000, "connect": 700, "dns": 900, "open": 60}
+
+
+def test_all_budgets_met() -> None:
+    """Where every mean is below its budget, and what calls pay is below that of the entry handlers, nothing fails."""
+    found = report(samples(**FAST))
+    assert failures(found) == []
+    assert {row.verdict for row in found.rows if row.source.is_budget} == {"met", "no handler"}
+
+
+def test_over_budget_is_named() -> None:
+    """A handler that takes 20 µs too long is named with its mean and the budget."""
+    slow = failures(report(samples(**{**FAST, "connect": 20_700})))
+    assert len(slow) == 1
+    assert re.search(r"connect_handler.*connect/connect_returned takes 20\.70 µs.*budget is 7\.5 µs", slow[0])
+
+
+def test_what_calls_pay_is_a_verdict() -> None:
+    """An entry handler that does not exist is over its budget if each call pays more than it for the probes."""
+    assert [name.split()[0] for name in failures(report(samples(paid=100.0, **FAST)))] == ["connect_entry_handler"]
+
+
+def test_no_samples_are_not_zero() -> None:
+    """A handler that did not run has no mean and no ratio, and the check fails for it."""
+    found = report(samples(**{name: took for name, took in FAST.items() if name != "execve"}))
+    row = next(row for row in found.rows if row.documented.handler == "execve_entry_handler")
+    assert (row.verdict, row.mean, row.ratio, row.n) == ("no samples", None, None, 0)
+    assert ["no samples" in sentence for sentence in failures(found)] == [True]
+
+
+def test_percentiles_over() -> None:
+    """A percentile above the documented one is told, though the mean is met."""
+    found = samples(**FAST)
+    for number in range(3):
+        found.inside("open", {"create_file/create_file_opened": counted(60 + number)},
+                     {"create_file/create_file_opened": counted(62, 2000)})  # fmt: skip
+    rows = report(found).rows
+    assert next(row for row in rows if row.documented.handler == "fsnotify_post_handler").percentiles_over == ("p50",)
+
+
+def test_budgets_name_what_there_is() -> None:
+    """Every budget's programs are of probes that exist, its actions too, and the six rows of the first table stand."""
+    budgets = load()
+    assert sum(budgets.sources[each.source].is_budget for each in budgets.handlers) == 6
+    for each in budgets.handlers:
+        assert {name.partition("/")[0] for name in each.ours} <= set(all_probes())
+        assert set(each.actions) <= {action.name for action in ACTIONS}
+
+
+def test_a_change_is_more_than_noise() -> None:
+    """Rounds whose ranges overlap have not changed; others have, if by 5 % or more."""
+    before, same, slower = (samples(connect=took).handlers()[0] for took in (1000, 1002, 1100))
+    assert change(before, same) is None
+    assert change(before, slower) == pytest.approx(0.1, rel=0.01)
+
+
+def test_interval_of_noise() -> None:
+    """Differences around zero are noise, and the same values give the same interval."""
+    values = [-3.0, 2.0, -1.0, 4.0, -2.0, 1.0, 0.5, -0.5, 3.0]
+    assert interval(values).is_noise
+    assert interval(values) == interval(values)
+    assert not interval([value + 100 for value in values]).is_noise
+    assert spread([3.0, 1.0, 2.0]).median == 2.0
+
+
+def test_figures_are_short() -> None:
+    """Microseconds take at most four characters below 10 ms, and what is missing is no zero."""
+    assert [figure(each) for each in (None, 0, 62, 999, 10_400, 99_960, 250_000)] == [
+        "–", "0.00", "0.06", "1.00", "10.4", "100", "250",
+    ]  # fmt: skip
+
+
+def test_table_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    """The tables fit 100 columns, and show doubts and what was left out."""
+    show(report(samples(**FAST)), Console(width=WIDTH))
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 100
+    assert "…" not in said
+    assert "doubt: the load was 9" in said
+    assert "left out: usb: no" in said
+
+
+def test_page_needs_nothing_else(tmp_path: Path) -> None:
+    """The page loads nothing, and each budget row is on it; what a file name holds is escaped."""
+    page = tmp_path / "page.html"
+    write_page(page, msgspec.structs.replace(report(samples(**FAST)), command="bench <run>"))
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=|url\(|@import|<script", text)
+    assert text.count("<article>") == 6
+    assert "bench &lt;run&gt;" in text
+
+
+def test_json_goes_and_comes(tmp_path: Path) -> None:
+    """What is saved is read again; another file is refused in a sentence."""
+    found = report(samples(**FAST))
+    save(found, tmp_path / "a.json")
+    assert read(tmp_path / "a.json") == found
+    (tmp_path / "b.json").write_text('{"schema": "x"}', encoding="ascii")
+    with pytest.raises(ConfigError, match="is no JSON file of bench run"):
+        read(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("command", [["-m", "bench"], ["-m", "pipeline.cli", "bench"]])
+def test_commands(command: list[str], tmp_path: Path) -> None:
+    """`bench show` and `hookline bench show` are the same, and their exit code is that of the check."""
+    save(report(samples(**FAST)), tmp_path / "a.json")
+    shown = [sys.executable, *command, "show", str(tmp_path / "a.json"), "--check"]
+    done = subprocess.run(shown, cwd=ROOT, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True)
+    assert (done.returncode, "every documented mean is met" in done.stdout) == (0, True), done.stderr
