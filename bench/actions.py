@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -79,8 +80,24 @@ class Actions:
 
         Raises ConfigError: it failed.
         """
-        count = max(10, int(action.count * share))
-        command = [str(self._program), action.program or action.name, str(count), str(self._folders[action.in_memory])]
+        return self._run(action, max(10, int(action.count * share)))
+
+    def paced(self, action: Action, rate: int, seconds: float) -> float:
+        """Do it so often a second by a timetable, whoever is slow (open loop); gives how often it was.
+
+        Raises ConfigError: it failed.
+        """
+        means = self._run(action, max(10, int(rate * seconds)), str(rate))
+        return 1e9 / statistics.fmean(means)
+
+    def _run(self, action: Action, count: int, *more: str) -> list[float]:
+        command = [
+            str(self._program),
+            action.program or action.name,
+            str(count),
+            str(self._folders[action.in_memory]),
+            *more,
+        ]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_PATIENCE_S)
         if done.returncode:
             raise ConfigError(f"the action {action.name} cannot be done here: {done.stderr.strip()}")

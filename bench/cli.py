@@ -65,11 +65,7 @@ def run(
     from probes.kernel.features import preflight
 
     before = read(compare) if compare else None
-    if os.geteuid() != 0:
-        complain(
-            "bench run loads programs into the kernel, which needs root: all of it is left out; "
-            "without root there is `hookline bench stages`"
-        )
+    if not _is_root("bench run loads programs into the kernel"):
         return UNUSABLE
     preflight()
     settings = load(config) if config else Config()
@@ -87,6 +83,42 @@ def show(file: FileArgument, html: HtmlOption = None, check: CheckOption = False
     from bench.report import read
 
     return present(read(file), before=read(compare) if compare else None, html=html, check=check)
+
+
+@app.command()
+def e2e(
+    config: ConfigOption = None,
+    rate: Annotated[
+        list[int] | None, typer.Option("--rate", min=1, help="Events a second; may be repeated. [default: 1000]")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="How long each rate is held.")] = 20,
+    json: JsonOption = None,
+) -> int:
+    """From the kernel's time stamp to each sink's acknowledgement. Needs root.
+
+    The sinks are those of --config, a file without it; the latencies are read where metrics.listen says.
+    """
+    from bench.e2e import measure, show
+    from bench.progress import progress
+    from bench.report import save
+    from bench.table import console
+
+    if not _is_root("bench e2e runs the collector"):
+        return UNUSABLE
+    with progress() as shown:
+        found = measure(config, rate or [1000], seconds, shown, command=shlex.join(["bench", *sys.argv[1:]]))
+    show(found, console())
+    if json:
+        save(found, json)
+    return 0
+
+
+def _is_root(what: str) -> bool:
+    """Whether root asks; says what is left out if not."""
+    if os.geteuid() == 0:
+        return True
+    complain(f"{what}, which needs root: all of it is left out; without root there is `hookline bench stages`")
+    return False
 
 
 def present(found: Report, *, before: Report | None, html: Path | None, check: bool) -> int:

@@ -53,8 +53,8 @@ def new_table(title: str, columns: Iterable[str], caption: str = "") -> Table:
         caption_style="dim", box=box.SIMPLE_HEAD, pad_edge=False, padding=0,
     )  # fmt: skip
     for column in columns:
-        left = column in ("handler", "program", "what", "by", "verdict", "answered by")
-        table.add_column(column, justify="left" if left else "right", no_wrap=column != "answered by")
+        left = column in ("handler", "program", "what", "by", "verdict", "sink", "collector")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
     return table
 
 

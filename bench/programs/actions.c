@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * actions NAME COUNT DIRECTORY: does one thing so many times, for benchmarks of
- * what is hooked there. Prints the mean time of one in nanoseconds, for each
- * tenth of them.
+ * actions NAME COUNT DIRECTORY [RATE]: does one thing so many times, for
+ * benchmarks of what is hooked there. Prints the mean time of one in
+ * nanoseconds, for each tenth of them. With RATE, so many a second, by a
+ * timetable: who is late catches up.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -361,16 +362,27 @@ static const struct action {
 	{ "bpf", bpf_once },
 };
 
+static void await_turn(struct timespec *turn, int rate)
+{
+	turn->tv_nsec += 1000000000 / rate;
+	if (turn->tv_nsec >= 1000000000) {
+		turn->tv_nsec -= 1000000000;
+		turn->tv_sec++;
+	}
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, turn, NULL);
+}
+
 #define PARTS	10
 
 int main(int argc, char **argv)
 {
-	struct timespec from, to;
+	struct timespec from, to, turn;
 	const struct action *action = actions;
-	int count;
+	int count, rate;
 
-	if (argc != 4)
+	if (argc != 4 && argc != 5)
 		return 2;
+	rate = argc == 5 ? atoi(argv[4]) : 0;
 	count = atoi(argv[2]) / PARTS * PARTS;
 	directory = argv[3];
 	while (action < actions + sizeof(actions) / sizeof(*actions) && strcmp(action->name, argv[1]))
@@ -379,12 +391,16 @@ int main(int argc, char **argv)
 		return 2;
 	if (action->before)
 		action->before();
+	clock_gettime(CLOCK_MONOTONIC, &turn);
 	for (int i = 0; i < count;) {
 		int first = i, last = (i / (count / PARTS) + 1) * (count / PARTS);
 
 		clock_gettime(CLOCK_MONOTONIC, &from);
-		for (; i < last; i++)
+		for (; i < last; i++) {
+			if (rate)
+				await_turn(&turn, rate);
 			action->once(i);
+		}
 		clock_gettime(CLOCK_MONOTONIC, &to);
 		printf("%.3f\n", ((to.tv_sec - from.tv_sec) * 1e9 + to.tv_nsec - from.tv_nsec) / (last - first));
 	}
