@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import logging
 import ssl
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -30,11 +30,12 @@ from aiokafka.errors import (
 )
 
 from sinks.kafka.config import KafkaConfig
-from sinks.kafka.message import Message
 from sinks.protocol import SinkError, SinkUnavailable
 
-if TYPE_CHECKING:
-    from aiokafka.producer.message_accumulator import BatchBuilder
+# What they say is said again by us, once and in one line.
+_client_log = logging.getLogger("aiokafka")
+_client_log.addHandler(logging.NullHandler())
+_client_log.propagate = False
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
 """What no retry can mend, unless it was a neighbour in the same request that was too large."""
@@ -46,12 +47,6 @@ _STOP_S = 1.0
 
 _BATCH_BYTES = 256 * 1024
 """Of one partition, before compression."""
-
-_OVERHEAD_BYTES = 512
-"""Of a message beside its value, at most: key, headers, lengths."""
-
-_AT_ONCE = 500
-"""Messages that are packed without a turn for others."""
 
 
 class Credentials(NamedTuple):
@@ -95,7 +90,11 @@ def reason_of(error: BaseException) -> str:
             return "the broker refuses user or password"
         case SinkUnavailable():
             return str(error)
-        case KafkaConnectionError() | KafkaTimeoutError() | RequestTimedOutError():
+        case ssl.SSLCertVerificationError():
+            return f"TLS: the broker's certificate is refused: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS: {error.reason or error}"
+        case KafkaConnectionError() | KafkaTimeoutError() | RequestTimedOutError() | OSError():
             return f"no broker answers: {error}"
         case _:
             return f"{type(error).__name__}: {error}"
@@ -119,12 +118,33 @@ async def start(config: KafkaConfig) -> AIOKafkaProducer:
         sasl_plain_username=config.user or None,
         sasl_plain_password=secrets.password,
     )
-    try:
-        await producer.start()
-    except BaseException:
-        await stop(producer)
-        raise
+    with _overhearing(config.servers) as heard:
+        try:
+            await producer.start()
+        except BaseException as error:
+            await stop(producer)
+            if isinstance(error, KafkaConnectionError) and heard:
+                raise heard[-1] from error
+            raise
     return producer
+
+
+@contextmanager
+def _overhearing(servers: tuple[str, ...]) -> Iterator[list[KafkaError | OSError]]:
+    """What the client only logs: why it could not talk to each of `servers`."""
+    heard: list[KafkaError | OSError] = []
+
+    def listen(record: logging.LogRecord) -> bool:
+        match record.args:
+            case (host, port, KafkaError() | OSError() as error) if f"{host}:{port}" in servers:
+                heard.append(error)
+        return True
+
+    _client_log.addFilter(listen)
+    try:
+        yield heard
+    finally:
+        _client_log.removeFilter(listen)
 
 
 async def stop(producer: AIOKafkaProducer) -> None:
@@ -135,95 +155,3 @@ async def stop(producer: AIOKafkaProducer) -> None:
         # stop() waits for acknowledgements first, and given up there it leaves task and connections behind.
         await producer._sender.close()
         await producer.client.close()
-
-
-class _Parcel(NamedTuple):
-    """Messages that the broker takes or refuses together, and their places among those that were given to `send`."""
-
-    builder: BatchBuilder
-    places: list[int]
-
-
-async def send(producer: AIOKafkaProducer, messages: Sequence[Message], max_bytes: int) -> list[BaseException | None]:
-    """What became of each message, once all are settled: None is an acknowledgement.
-
-    They go out as whole batches of a partition. One by one, each would cost a future and two turns of the loop.
-    """
-    outcomes: list[BaseException | None] = [None] * len(messages)
-    topics = _Topics(producer)
-    parcels: dict[tuple[str, int], list[_Parcel]] = {}
-    for place, (topic, key, value, headers) in enumerate(messages):
-        if place % _AT_ONCE == 0:
-            await asyncio.sleep(0)  # others have a turn
-        partitions = await topics.partitions(topic)
-        if isinstance(partitions, BaseException):
-            outcomes[place] = partitions
-        elif len(value) + _OVERHEAD_BYTES > max_bytes:
-            outcomes[place] = MessageSizeTooLargeError()
-        else:
-            waiting = parcels.setdefault((topic, partitions[partition_of(key, len(partitions))]), [])
-            if not waiting or waiting[-1].builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
-                waiting.append(_Parcel(producer.create_batch(), []))
-                waiting[-1].builder.append(timestamp=None, key=key, value=value, headers=headers)
-            waiting[-1].places.append(place)
-    await asyncio.gather(*(_ship(producer, *to, waiting, outcomes) for to, waiting in parcels.items()))
-    return outcomes
-
-
-def partition_of(key: bytes | None, partitions: int) -> int:
-    """As librdkafka chooses by default (``consistent_random``): CRC-32 of the key, any for none.
-
-    Java's murmur2 is Python in aiokafka, and took longer there than all else that a message costs.
-    """
-    return (zlib.crc32(key) if key else random.getrandbits(32)) % partitions
-
-
-class _Topics:
-    """Partitions of each topic, asked for once. After a problem no other is asked for, which would wait as long."""
-
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
-        self._known: dict[str, list[int] | BaseException] = {}
-        self._problem: BaseException | None = None
-
-    async def partitions(self, topic: str) -> list[int] | BaseException:
-        if topic not in self._known:
-            try:
-                self._known[topic] = self._problem or sorted(await self._producer.partitions_for(topic))
-            except (KafkaError, OSError) as error:
-                self._known[topic] = self._problem = error
-        return self._known[topic]
-
-
-async def _ship(
-    producer: AIOKafkaProducer,
-    topic: str,
-    partition: int,
-    parcels: Sequence[_Parcel],
-    outcomes: list[BaseException | None],
-) -> None:
-    """Send `parcels` one after the other, and note what became of them."""
-    sent: list[asyncio.Future[object]] = []
-    problem: BaseException | None = None
-    try:
-        for parcel in parcels:
-            parcel.builder.close()  # so that nothing waits for further messages
-            sent.append(await producer.send_batch(parcel.builder, topic, partition=partition))
-    except (KafkaError, OSError) as error:
-        problem = error
-    finally:
-        try:
-            await asyncio.wait(sent or [_nothing()])
-        finally:
-            for future in sent:
-                future.cancel()  # where this was cancelled, nobody will ask what became of it
-    for number, parcel in enumerate(parcels):
-        outcome = sent[number].exception() if number < len(sent) else problem
-        for place in parcel.places:
-            outcomes[place] = outcome
-
-
-def _nothing() -> asyncio.Future[object]:
-    done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    done.set_result(None)
-    return done

@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError
 
 from sinks.deadletters import DeadLetter, DeadLetters
 from sinks.kafka.message import Message, Messages
-from sinks.kafka.producer import BEHIND_A_HOLE, TOO_LARGE, credentials, reason_of, send, start, stop
+from sinks.kafka.packing import send
+from sinks.kafka.producer import BEHIND_A_HOLE, TOO_LARGE, credentials, reason_of, start, stop
 from sinks.protocol import SinkUnavailable
 
 if TYPE_CHECKING:

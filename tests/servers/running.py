@@ -25,8 +25,7 @@ def names() -> tuple[str, ...]:
 
 def lasting(name: str) -> AnyServer:
     """The server of this checkout that ``make services`` starts and stops."""
-    ports = _ports()[name]
-    return _made(name, _folder(name), ports["port"], ports["second_port"], tied=False)
+    return _made(name, _folder(name), _ports()[name], tied=False)
 
 
 def is_lasting(name: str) -> bool:
@@ -46,7 +45,8 @@ def of_session(name: str) -> Iterator[AnyServer]:
         return
     sessions = artifacts.cache_folder() / "sessions"
     _forget_the_dead(sessions)
-    made = _made(name, sessions / str(os.getpid()) / name, free_port(), free_port(), tied=True)
+    ports = {key: free_port() for key in _ports()[name]}
+    made = _made(name, sessions / str(os.getpid()) / name, ports, tied=True)
     try:
         made.server.start()
         yield made
@@ -55,10 +55,10 @@ def of_session(name: str) -> Iterator[AnyServer]:
         made.server.remove()
 
 
-def _made(name: str, folder: Path, port: int, second: int, *, tied: bool) -> AnyServer:
+def _made(name: str, folder: Path, ports: dict[str, int], *, tied: bool) -> AnyServer:
     if name == "kafka":
-        return kafka(folder, port, second, tied=tied)
-    return elasticsearch(int(name.rpartition("-")[2]), folder, port, second, tied=tied)
+        return kafka(folder, tied=tied, **ports)
+    return elasticsearch(int(name.rpartition("-")[2]), folder, ports["port"], ports["second_port"], tied=tied)
 
 
 def _ports() -> dict[str, dict[str, int]]:
