@@ -193,6 +193,10 @@ s32 = Annotated[int, Scalar("s32", "i")]
 s64 = Annotated[int, Scalar("s64", "q")]
 
 
+Result = Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+"""What most system calls return."""
+
+
 class FileId(NamedTuple):
     """``struct hl_file_id``: which file, and which content of it. Rewritten or replaced, it is another."""
 

@@ -18,9 +18,6 @@ Ladder = Literal["fentry", "kprobe", "tracepoint", "uprobe"]
 Attach = Literal["best", "fentry", "kprobe", "tracepoint", "uprobe"]
 """Which form of a probe to take where it has it; "best": the first that this kernel can."""
 
-USER_REGISTERS: tuple[str, ...] = ()
-"""The helpers that ``hl_user_registers()`` cannot do without: none, before Linux 5.15 it has another way."""
-
 
 @dataclass(frozen=True, slots=True)
 class Files:

@@ -5,19 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from probes.probe import USER_REGISTERS, Form, Hook, TailProgram
+from probes.probe import Form, Hook, TailProgram
 
 
-def returns(
-    program: str, *calls: str, helpers: tuple[str, ...] = USER_REGISTERS, optional: bool = False
-) -> tuple[Hook, ...]:
+def returns(program: str, *calls: str, optional: bool = False) -> tuple[Hook, ...]:
     """`program` at the return of each of the system calls."""
     return tuple(
         Hook(
             program,
             "tracepoint",
             f"syscalls:sys_exit_{call}",
-            helpers=helpers,
             optional=optional,
             sees=f"{call}(2)",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, Tail, s32, u32, u64
+from probes.event import Names, ProcessEvent, Result, Tail, u32, u64
 from probes.file.names import NAME_STRUCTS, NAMES_MISS
 from probes.probe import Form, Hook, Ladder, Probe, TailProgram
 from probes.syscall import returns
@@ -28,7 +28,7 @@ class Mount(ProcessEvent, gc=False):
     category = "file"
     action_type = "change"
 
-    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+    result: Result
     call: Annotated[u32, Names("Number of the system call.", "syscall", "hookline.syscall", "keyword", CALLS)]
     mount_flags: Annotated[u64, Names("The flags of that call.", "flags", "hookline.mount.flags", "long")]
     file_path_walked: Annotated[u32, Names("Bytes of `file_path` that the kernel walked.")]

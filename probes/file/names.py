@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from probes.event import Names, ProcessEvent, Tail, u32
 from probes.probe import Form, Hook, TailProgram
 from probes.syscall import function_forms
+from probes.text import path_text, printable, to_text
 
 NAME_STRUCTS = {"fs_struct": ("pwd", "root"), "mount": ("mnt_ns",)}
 """Kernel structs and members behind ``names.h``."""
@@ -31,3 +35,27 @@ def name_forms(name: str, returned: tuple[Hook, ...], *, misses: str = "") -> tu
             "tracepoint", hooks=returned, tails=(TailProgram(f"{name}_report", "tracepoint"),), misses=NAMES_MISS + more
         ),
     )
+
+
+class Removed(ProcessEvent, gc=False):
+    """A name is gone."""
+
+    dataset = "file"
+    category = "file"
+    action_type = "deletion"
+
+    file_walked: Annotated[u32, Names("Bytes of `file` that the kernel walked.")]
+    file: Annotated[
+        bytes,
+        Tail(8192, "path"),
+        Names(
+            "Path that is gone: the directory's as the kernel walks it, then the name as the caller gave it.",
+            "file",
+            "file.path",
+            "wildcard",
+        ),
+    ]
+
+    def summary(self) -> str:
+        path = path_text(self.file, self.file_walked)
+        return printable(f"{self.user} {self.pid} {to_text(self.exe)} removed {path}")

@@ -13,10 +13,11 @@ from types import MappingProxyType, TracebackType
 from probes.errors import LoadError
 from probes.filters import MapSettings
 from probes.kernel import bpf, filters
+from probes.kernel.detach import leave_to_another
 from probes.kernel.histogram import EMPTY, Histogram
 from probes.kernel.histogram import read as read_histogram
 from probes.kernel.messages import Part, ProbeReport
-from probes.kernel.uprobes import Uprobes, leave_to_another
+from probes.kernel.uprobes import Uprobes
 from probes.registry import all_probes
 
 _COUNTERS = struct.Struct("<3Q")

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Ip, Names, ProcessEvent, s32, u16
+from probes.event import Ip, Names, ProcessEvent, Result, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
-from probes.probe import USER_REGISTERS, Form, Hook, Probe
+from probes.probe import Form, Hook, Probe
 from probes.text import address_text, printable, to_text
 
 
@@ -20,7 +20,7 @@ class Accept(ProcessEvent, gc=False):
     category = "network"
     action_type = "connection"
 
-    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+    result: Result
     fd: Annotated[s32, Names("Descriptor of the new socket; -1 after a failure.", "fd", "hookline.socket.fd", "long")]
     listener_fd: Annotated[
         s32,
@@ -52,7 +52,6 @@ def _accepted(call: str) -> Hook:
         "accept_returned",
         "tracepoint",
         f"syscalls:sys_exit_{call}",
-        helpers=USER_REGISTERS,
         sees=f"{call}(2)",
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Ip, Names, ProcessEvent, s32, u16
+from probes.event import Ip, Names, ProcessEvent, Result, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
-from probes.probe import USER_REGISTERS, Form, Hook, Probe
+from probes.probe import Form, Hook, Probe
 from probes.text import address_text, printable, to_text
 
 
@@ -20,7 +20,7 @@ class Bind(ProcessEvent, gc=False):
     category = "network"
     action_type = "info"
 
-    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+    result: Result
     fd: Annotated[s32, Names("Descriptor.", "fd", "hookline.socket.fd", "long")]
     family: Annotated[u16, Names("Address family.", "sa_family", "network.type", "keyword", FAMILIES)]
     type: Annotated[u16, Names("Socket type: 1 stream, 2 datagram.", None, "hookline.socket.type", "long")]
@@ -50,9 +50,7 @@ PROBE = Probe(
     forms=(
         Form(
             "tracepoint",
-            hooks=(
-                Hook("bind_returned", "tracepoint", "syscalls:sys_exit_bind", helpers=USER_REGISTERS, sees="bind(2)"),
-            ),
+            hooks=(Hook("bind_returned", "tracepoint", "syscalls:sys_exit_bind", sees="bind(2)"),),
             misses=(
                 "32-bit bind(2) on a 64-bit kernel; bind by io_uring (Linux 6.11); ports that connect(2), sendto(2) "
                 "or listen(2) take without bind(2); AF_UNIX"

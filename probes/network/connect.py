@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
-from probes.probe import USER_REGISTERS, Form, Hook, Probe, TailProgram
+from probes.probe import Form, Hook, Probe, TailProgram
 from probes.text import address_text, printable, to_text, unix_text
 
 
@@ -64,7 +64,6 @@ _HOOKS = (
         "connect_returned",
         "tracepoint",
         "syscalls:sys_exit_connect",
-        helpers=USER_REGISTERS,
         sees="connect(2)",
     ),
     Hook(

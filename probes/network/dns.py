@@ -8,7 +8,7 @@ from typing import Annotated
 from probes.event import Derived, EcsType, Ip, Names, ProcessEvent, Tail, s32, u16, u32
 from probes.network.dns_message import decode
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
-from probes.probe import USER_REGISTERS, Form, Hook, Probe, TailProgram
+from probes.probe import Form, Hook, Probe, TailProgram
 from probes.text import address_text, printable, to_text
 
 _PEER_FROM = {0: "socket", 1: "message", 2: "unknown"}
@@ -89,7 +89,7 @@ class Dns(ProcessEvent, gc=False):
 
 
 def _returned(call: str, program: str) -> Hook:
-    return Hook(program, "tracepoint", f"syscalls:sys_exit_{call}", helpers=USER_REGISTERS, sees=f"{call}(2)")
+    return Hook(program, "tracepoint", f"syscalls:sys_exit_{call}", sees=f"{call}(2)")
 
 
 def _read(call: str) -> Hook:
@@ -98,7 +98,6 @@ def _read(call: str) -> Hook:
         f"dns_{call}_returned",
         "tracepoint",
         f"syscalls:sys_exit_{call}",
-        helpers=USER_REGISTERS,
         unless="dns_received",
         sees=f"{call}(2)",
     )
@@ -118,7 +117,6 @@ PROBE = Probe(
                     "raw_tracepoint",
                     "sock_recv_length",
                     arguments=3,
-                    helpers=USER_REGISTERS,
                     optional=True,
                     sees="what connected sockets receive, by read(2) and readv(2) too (Linux 6.3)",
                 ),

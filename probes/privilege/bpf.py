@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from probes.event import Chars, Names, ProcessEvent, Tail, s32, u32
-from probes.probe import USER_REGISTERS, Form, Hook, Probe
+from probes.probe import Form, Hook, Probe
 from probes.text import cstring_text, printable, to_text
 
 
@@ -137,7 +137,6 @@ PROBE = Probe(
                     "bpf_call_returned",
                     "tracepoint",
                     "syscalls:sys_exit_bpf",
-                    helpers=USER_REGISTERS,
                     sees="bpf(2)",
                 ),
             ),

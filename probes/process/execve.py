@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, Own, ProcessEvent, Tail, Variable, s32, u32, u64
-from probes.probe import USER_REGISTERS, Form, Hook, Ladder, Mechanism, Probe, TailProgram
+from probes.event import Names, Own, ProcessEvent, Result, Tail, Variable, u32, u64
+from probes.probe import Form, Hook, Ladder, Mechanism, Probe, TailProgram
 from probes.text import printable, to_text
 
 
@@ -20,7 +20,7 @@ class Execve(ProcessEvent, gc=False):
     action_type = "start"
     environment_limit = 2048
 
-    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+    result: Result
     stdin_mode: Annotated[u32, Names("Type and permission bits of descriptor 0, 0: closed.")]
     stdout_mode: Annotated[u32, Names("Type and permission bits of descriptor 1, 0: closed.")]
     stdin_inode: Annotated[u64, Names("Inode number of descriptor 0.")]
@@ -64,7 +64,6 @@ def _failed(call: str) -> Hook:
         "execve_failed",
         "tracepoint",
         f"syscalls:sys_exit_{call}",
-        helpers=USER_REGISTERS,
         optional=True,
         sees=f"failed {call}(2)",
     )

@@ -3,18 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from probes.event import Names, ProcessEvent, s32, u32
 from probes.probe import Form, Probe
+from probes.process.signals import MISSES, Signal
 from probes.syscall import returns
-from probes.text import printable, to_text
-
-CALLS = {62: "kill", 129: "rt_sigqueueinfo", 424: "pidfd_send_signal"}
-"""System calls by number."""
 
 
-class Kill(ProcessEvent, gc=False):
+class Kill(Signal, gc=False):
     """A process sent a signal to a process or a process group, or failed to.
 
     Signal 0, which is none and only asks whether somebody is there, is not told. Failures are.
@@ -22,36 +16,6 @@ class Kill(ProcessEvent, gc=False):
 
     data_type = 62
     event_name = "kill"
-    dataset = "process"
-    category = "process"
-    action_type = "change"
-
-    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
-    call: Annotated[u32, Names("Number of the system call.", "syscall", "hookline.syscall", "keyword", CALLS)]
-    target_pid: Annotated[
-        s32,
-        Names(
-            "Process, as the host numbers it; negative: a process group; -1: all that the caller may signal; "
-            "0: not known, for it is gone, or there is none.",
-            "target_pid",
-            "hookline.target.pid",
-            "long",
-        ),
-    ]
-    asked_pid: Annotated[
-        s32,
-        Names(
-            "The same as the caller named it, in its own pid namespace.",
-            "target_ns_pid",
-            "hookline.target.ns_pid",
-            "long",
-        ),
-    ]
-    signal: Annotated[u32, Names("Number of the signal.", "sig", "hookline.signal", "long")]
-
-    def summary(self) -> str:
-        how = f"failed with errno {-self.result}" if self.result else "sent"
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} signal {self.signal} to {self.target_pid} {how}")
 
 
 PROBE = Probe(
@@ -60,9 +24,7 @@ PROBE = Probe(
         Form(
             "tracepoint",
             hooks=returns("kill_returned", "kill", "rt_sigqueueinfo", "pidfd_send_signal"),
-            misses="32-bit system calls; signals of the kernel, of timers and of terminals; the host's number of a "
-            "target of another pid namespace that is gone before the call returns; "
-            "whom a directory of /proc stands for",
+            misses=f"{MISSES}; whom a directory of /proc stands for",
         ),
     ),
     structs={"file": ("private_data",), "inode": ("i_private",)},

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Chars, Hex, Names, ProcessEvent, s32, u32, u64
+from probes.event import Chars, Hex, Names, ProcessEvent, Result, s32, u32, u64
 from probes.probe import Form, Probe
+from probes.process.signals import AskedPid
 from probes.syscall import returns
 from probes.text import printable, to_text
 
@@ -37,7 +38,7 @@ class Ptrace(ProcessEvent, gc=False):
     category = "process"
     action_type = "access"
 
-    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+    result: Result
     request: Annotated[u32, Names("The request.", "ptrace_request", "hookline.ptrace.request", "keyword", REQUESTS)]
     target_pid: Annotated[
         s32,
@@ -48,15 +49,7 @@ class Ptrace(ProcessEvent, gc=False):
             "long",
         ),
     ]
-    asked_pid: Annotated[
-        s32,
-        Names(
-            "The same as the caller named it, in its own pid namespace.",
-            "target_ns_pid",
-            "hookline.target.ns_pid",
-            "long",
-        ),
-    ]
+    asked_pid: AskedPid
     addr: Annotated[
         u64, Hex(), Names("The third argument: where in the other process.", "addr", "hookline.ptrace.address")
     ]

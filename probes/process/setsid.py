@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from probes.event import Names, ProcessEvent, s32
+from probes.event import ProcessEvent, Result
 from probes.probe import Form, Probe
 from probes.syscall import returns
 from probes.text import printable, to_text
@@ -20,7 +18,7 @@ class Setsid(ProcessEvent, gc=False):
     category = "process"
     action_type = "change"
 
-    result: Annotated[s32, Names("0, or the negative errno of a failure.", "res", "hookline.result", "long")]
+    result: Result
 
     def summary(self) -> str:
         how = f"failed with errno {-self.result}" if self.result else f"leads session {self.sid}"
@@ -29,5 +27,5 @@ class Setsid(ProcessEvent, gc=False):
 
 PROBE = Probe(
     event=Setsid,
-    forms=(Form("tracepoint", hooks=returns("setsid_returned", "setsid", helpers=()), misses="32-bit system calls"),),
+    forms=(Form("tracepoint", hooks=returns("setsid_returned", "setsid"), misses="32-bit system calls"),),
 )
