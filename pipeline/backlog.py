@@ -163,6 +163,8 @@ class Backlog:
                 log.warning("the spool takes nothing more", sink=self._name, reason=str(error))
             self._refused = True
         else:
+            if self._refused:
+                log.info("the spool takes batches again", sink=self._name)
             self._refused = False
             parcel.stored = True
 

@@ -68,6 +68,9 @@ class Spool:
         self._lost = lost
         self._now = now
         self._held: set[tuple[str, int]] = set()
+        self._gone: set[tuple[str, int]] = set()
+        """Rows that could not be deleted yet, for that needs room on the disk too; nobody sees them any more."""
+
         self._batches: Counter[str] = Counter()
         self._bytes = 0
         self._pack = zstandard.ZstdCompressor(level=_COMPRESSION, write_checksum=True)
@@ -183,13 +186,23 @@ class Spool:
         for sink, number, counts, size in rows:
             if not more():
                 break
-            if (sink, number) in self._held:
+            if (sink, number) in self._held or (sink, number) in self._gone:
                 continue
             going.append((sink, number))
-            self._bytes -= size + _PAGE_OVERHEAD
-            self._batches[sink] -= 1
+            self._discount(sink, size)
             self._lost(sink, _counts(counts))
-        self._database.executemany("DELETE FROM batch WHERE sink = ? AND number = ?", going)
+        self._delete(going)
+
+    def _discount(self, sink: str, size: int) -> None:
+        self._bytes -= size + _PAGE_OVERHEAD
+        self._batches[sink] -= 1
+
+    def _delete(self, rows: Iterable[tuple[str, int]]) -> None:
+        self._gone.update(rows)
+        # The next call tries again. Should there be none, the next run delivers them: twice is better than never.
+        with suppress(sqlite3.OperationalError):
+            self._database.executemany("DELETE FROM batch WHERE sink = ? AND number = ?", self._gone)
+            self._gone.clear()
 
     def take(self, sink: str, most: int) -> list[Stored]:
         """The oldest batches of `sink` that nobody holds, `most` of them; they are held from now on, until `done`.
@@ -203,7 +216,7 @@ class Spool:
         damaged = []
         found: list[Stored] = []
         for number, counts, lines, stored in rows:
-            if (sink, number) in self._held:
+            if (sink, number) in self._held or (sink, number) in self._gone:
                 continue
             try:
                 found.append(Stored(number, _counts(counts), self._unpack.decompress(lines), stored))
@@ -220,11 +233,11 @@ class Spool:
         """Forget batches that the sink has acknowledged."""
         for number in numbers:
             self._held.discard((sink, number))
-            for (size,) in self._database.execute(
-                "DELETE FROM batch WHERE sink = ? AND number = ? RETURNING length(lines)", (sink, number)
-            ).fetchall():
-                self._bytes -= size + _PAGE_OVERHEAD
-                self._batches[sink] -= 1
+            (size,) = self._database.execute(
+                "SELECT length(lines) FROM batch WHERE sink = ? AND number = ?", (sink, number)
+            ).fetchone()
+            self._discount(sink, size)
+        self._delete((sink, number) for number in numbers)
 
     def release(self, sink: str) -> Counts:
         """Nobody holds any batch of `sink` any more; gives what the spool has for it."""
@@ -234,8 +247,9 @@ class Spool:
     def waiting(self, sink: str) -> Counts:
         """Events by kind that the spool has for `sink`."""
         total: Counter[int] = Counter()
-        for (counts,) in self._database.execute("SELECT counts FROM batch WHERE sink = ?", (sink,)):
-            total.update(_counts(counts))
+        for number, counts in self._database.execute("SELECT number, counts FROM batch WHERE sink = ?", (sink,)):
+            if (sink, number) not in self._gone:
+                total.update(_counts(counts))
         return total
 
     def sinks(self) -> Mapping[str, int]:
