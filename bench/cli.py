@@ -78,11 +78,30 @@ def run(
 
 
 @app.command()
-def show(file: FileArgument, html: HtmlOption = None, check: CheckOption = False, compare: CompareOption = None) -> int:
+def show(
+    file: FileArgument,
+    html: HtmlOption = None,
+    check: CheckOption = False,
+    compare: CompareOption = None,
+    stages_json: Annotated[
+        Path | None, typer.Option("--stages", metavar="FILE", help="Of `bench stages --json`, for the page.")
+    ] = None,
+    overhead_json: Annotated[
+        Path | None, typer.Option("--overhead", metavar="FILE", help="Of `bench overhead --json`, for the page.")
+    ] = None,
+) -> int:
     """Show what `bench run --json FILE` wrote. Needs no root."""
-    from bench.report import read
+    from bench import overhead, stages
+    from bench.page import write_page
+    from bench.report import read, read_as
 
-    return present(read(file), before=read(compare) if compare else None, html=html, check=check)
+    found = read(file)
+    code = present(found, before=read(compare) if compare else None, html=None, check=check)
+    if html:
+        of_stages = read_as(stages_json, stages.Report, stages.SCHEMA) if stages_json else None
+        of_overhead = read_as(overhead_json, overhead.Report, overhead.SCHEMA) if overhead_json else None
+        write_page(html, found, of_stages, of_overhead)
+    return code
 
 
 @app.command()
@@ -107,6 +126,54 @@ def e2e(
         return UNUSABLE
     with progress() as shown:
         found = measure(config, rate or [1000], seconds, shown, command=shlex.join(["bench", *sys.argv[1:]]))
+    show(found, console())
+    if json:
+        save(found, json)
+    return 0
+
+
+@app.command()
+def overhead(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each collector has its turn.")] = 5,
+    quick: QuickOption = False,
+    json: JsonOption = None,
+) -> int:
+    """What a real workload pays: without a collector, with Hookline, auditd and bpftrace. Needs root.
+
+    What cannot run here is left out, and the reason said.
+    """
+    from bench.overhead import measure, show
+    from bench.progress import progress
+    from bench.report import save
+    from bench.table import console
+
+    if not _is_root("bench overhead runs collectors"):
+        return UNUSABLE
+    command = shlex.join(["bench", *sys.argv[1:]])
+    with progress() as shown:
+        found = measure(2 if quick else rounds, 0.25 if quick else 1.0, shown, command=command)
+    show(found, console())
+    if json:
+        save(found, json)
+    return 0
+
+
+@app.command()
+def stages(
+    recording: Annotated[
+        Path | None,
+        typer.Option("--recording", metavar="FILE", help="Of `hookline record`. [default: one made now, as root]"),
+    ] = None,
+    json: JsonOption = None,
+) -> int:
+    """What each stage of the pipeline costs an event, in ns. Needs no root with --recording."""
+    from bench.report import save
+    from bench.stages import measure, show
+    from bench.table import console
+
+    if recording is None and not _is_root("bench stages without --recording records executions"):
+        return UNUSABLE
+    found = measure(recording, command=shlex.join(["bench", *sys.argv[1:]]))
     show(found, console())
     if json:
         save(found, json)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from bench import svg
+from bench import overhead, stages, svg
 from bench.report import Handler, Report, Row
 from bench.table import figure
 
@@ -21,15 +21,18 @@ _BADGES = {
 }
 
 
-def write_page(path: Path, report: Report, sections: Iterable[str] = ()) -> None:
-    """Write the page; `sections` are those of other benches. Raises OSError."""
+def write_page(
+    path: Path, report: Report, stages: stages.Report | None = None, overhead: overhead.Report | None = None
+) -> None:
+    """Write the page, with what other benches found where it is given. Raises OSError."""
     parts = [
         _head(report),
         _cards(report),
         _references(report),
         _programs(report),
         _calls(report),
-        *sections,
+        _stages(stages) if stages else "",
+        _overhead(overhead) if overhead else "",
         _method(report),
     ]
     body = "\n".join(parts)
@@ -183,6 +186,34 @@ def _calls(report: Report) -> str:
     columns = ("system call", "without", "beside the probes", "paid (95 % interval)", "as a share", "")
     lead = "With the default probes and without them in turn; µs. Where zero is inside the interval it is noise."
     return section("What the calls themselves pay", table(columns, lines), lead)
+
+
+def _stages(report: stages.Report) -> str:
+    rows = [(escape(each.name), each.ns.median, f"{each.ns.median:,.0f} ns") for each in report.stages]
+    lead = f"ns an execution, medians of passes through {report.events:,} of them."
+    return section("What each stage of the pipeline costs", f"<article>{svg.bars(rows)}</article>", lead)
+
+
+def _overhead(report: overhead.Report) -> str:
+    cards = []
+    for workload in dict.fromkeys(each.workload for each in report.watched):
+        under = [each for each in report.watched if each.workload == workload]
+        rows = [(each.collector, each.wall_s.median, f"{each.wall_s.median:.2f} s {_paid(each)}") for each in under]
+        lines = [
+            (each.collector, f"{each.system_s.median:.2f}", f"{each.collector_cpu_s.median:.2f}",
+             f"{each.peak_mib:.0f}", f"{each.lost:,}")
+            for each in under
+        ]  # fmt: skip
+        columns = ("", "system s", "its CPU s", "its MiB", "lost")
+        cards.append(f"<article><h3>{escape(workload)}</h3>{svg.bars(rows)}{table(columns, lines)}</article>")
+    lead = f"Wall time of a workload under each collector in turn, medians of {report.rounds} rounds."
+    left = "".join(f"<li>left out: {escape(each)}</li>" for each in (*report.left_out, *report.warnings))
+    notes = f"<ul class=doubts>{left}</ul>" if left else ""
+    return section("What a real workload pays", f"<div class=cards>{''.join(cards)}</div>{notes}", lead)
+
+
+def _paid(each: overhead.Watched) -> str:
+    return "" if each.collector == "nobody" else f"({each.wall_paid.median:+.1%})"
 
 
 def _method(report: Report) -> str:

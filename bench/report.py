@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -14,6 +14,13 @@ from bench.machine import Machine
 from pipeline.config import ConfigError
 
 SCHEMA = "hookline-bench-run/1"
+
+Read = TypeVar("Read", bound=msgspec.Struct)
+
+
+class _Any(msgspec.Struct):
+    schema: str = ""
+
 
 Verdict = Literal["met", "over", "no samples", "no handler"]
 
@@ -120,14 +127,20 @@ def save(report: msgspec.Struct, path: Path) -> None:
 
 
 def read(path: Path) -> Report:
-    """What `save` wrote. Raises ConfigError: it is no such file."""
+    """What `save` wrote of `bench run`. Raises ConfigError: it is no such file."""
+    return read_as(path, Report, SCHEMA)
+
+
+def read_as(path: Path, kind: type[Read], schema: str) -> Read:
+    """What `save` wrote, of that kind. Raises ConfigError: it is no such file."""
     try:
-        report = msgspec.json.decode(path.read_bytes(), type=Report)
+        content = path.read_bytes()
+        found = msgspec.json.decode(content, type=_Any).schema
+        if found == schema:
+            return msgspec.json.decode(content, type=kind)
     except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"{path} is no JSON file of bench run: {error}") from None
-    if report.schema != SCHEMA:
-        raise ConfigError(f"{path} is of another bench ({report.schema}), not {SCHEMA}")
-    return report
+        raise ConfigError(f"{path} cannot be read as {schema}: {error}") from None
+    raise ConfigError(f"{path} is {found or 'of no bench'}, not {schema}")
 
 
 def failures(report: Report) -> list[str]:

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 import trio
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.actions import Action, actions
+from bench.figures import spread
+from bench.rounds import loaded
 from bench.workload import Workload
 from pipeline.config import Config
 from pipeline.decode import Sequences, decode_span
@@ -23,7 +27,10 @@ from probes.decoder import Decoder
 from probes.event import ProcessEvent
 from probes.kernel.ring import Span
 from probes.registry import all_events
+from sinks.elasticsearch.bulk import bulks
 from sinks.file import FileConfig
+from sinks.kafka.message import Messages
+from sinks.spool import SpoolConfig, open_spool
 
 
 @pytest.fixture(autouse=True)
@@ -80,40 +87,55 @@ def test_ring_bytes_to_ndjson(benchmark: BenchmarkFixture, executions: Workload,
     benchmark.extra_info["events_per_second"] = round(records / benchmark.stats.stats.median)
 
 
-STAGES = ("decode", "process_tree", "users", "hashes", "encode smith", "encode ecs", "write")
-
-
-def _pass(workload: Workload, fd: int, output: Path) -> dict[str, float]:
+def _pass(workload: Workload, folder: Path) -> dict[str, float]:
     """Seconds that each stage took for all of `spans`, each span going through all stages in turn."""
-    pipeline = _pipeline(workload, output)
+    pipeline = _pipeline(workload, folder / "unused")
     sequences = Sequences(pipeline.ledger)
     decoder = Decoder(all_events())
-    spent = dict.fromkeys(STAGES, 0.0)
+    messages = Messages("hookline-{data_type}", "smith", "agent")
+    spool = open_spool(SpoolConfig(path=str(folder / "spool.db")), lost=lambda _sink, _counts: None)
+    lines = os.open(folder / "lines", os.O_WRONLY | os.O_CREAT)
+    spent: dict[str, float] = {}
     at = 0.0
 
     def lap(name: str) -> None:
         nonlocal at
         now = time.perf_counter()
-        spent[name] += now - at
+        spent[name] = spent.get(name, 0.0) + now - at
         at = now
 
     async def run() -> None:
         nonlocal at
-        for span in workload.spans:
+        for number, span in enumerate(workload.spans):
             at = time.perf_counter()
             events = decode_span(span, decoder, sequences, pipeline.ledger)
             lap("decode")
-            for enrichment, name in zip(pipeline.enrichments(), STAGES[1:4], strict=True):
+            for enrichment in pipeline.enrichments():
                 await enrichment.enrich(cast("list[ProcessEvent]", events))
-                lap(name)
-            lines = pipeline.encoder(events, "smith", 0)
+                lap(f"enrich: {type(enrichment).__name__}")
+            smith = pipeline.encoder(events, "smith", 0)
             lap("encode smith")
-            pipeline.encoder(events, "ecs", 0)
+            ecs = pipeline.encoder(events, "ecs", 0)
             lap("encode ecs")
-            os.pwrite(fd, lines, 0)
-            lap("write")
+            os.pwrite(lines, smith, 0)
+            lap("sink file: write")
+            for _message in messages(smith):
+                pass
+            lap("sink kafka: messages")
+            bulks(ecs, "default", max_bytes=10 << 20)
+            lap("sink elasticsearch: bulk")
+            spool.put("file", number + 1, {59: len(events)}, smith)
+            lap("spool: put")
+            at = time.perf_counter()
+            for stored in spool.take("file", 1):
+                spool.done("file", stored.number)
+            lap("spool: take and done")
 
-    trio.run(run)
+    try:
+        trio.run(run)
+    finally:
+        os.close(lines)
+        spool.close()
     return spent
 
 
@@ -121,13 +143,35 @@ def test_stages(benchmark: BenchmarkFixture, executions: Workload, tmp_path: Pat
     """What each stage costs an execution, in ns; medians and extremes of nine passes are in extra_info."""
     records = executions.records
     passes: list[dict[str, float]] = []
-    fd = os.open(tmp_path / "lines", os.O_WRONLY | os.O_CREAT)
 
     def run() -> None:
-        passes.append(_pass(executions, fd, tmp_path / "unused"))
+        passes.append(_pass(executions, tmp_path))
 
     benchmark.pedantic(run, rounds=9, warmup_rounds=1)  # type: ignore[no-untyped-call]
-    os.close(fd)
-    for stage in STAGES:
-        costs = sorted(round(each[stage] / records * 1e9) for each in passes)
-        benchmark.extra_info[stage] = {"ns": costs[len(costs) // 2], "min": costs[0], "max": costs[-1]}
+    benchmark.extra_info["events"] = records
+    benchmark.extra_info["stages"] = [
+        {"name": stage, "ns": msgspec.to_builtins(spread([each[stage] / records * 1e9 for each in passes[1:]]))}
+        for stage in passes[0]
+    ]
+
+
+def test_read(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """What reading the mapped ring costs an event, in ns: real records of prctl(2), nine full rings in turn."""
+    if os.geteuid() != 0:
+        pytest.skip("filling a ring loads programs into the kernel, which needs root")
+    config = Config()
+    action = Action("prctl", 10_000, "")
+    costs: list[float] = []
+    with loaded(config, ("prctl",)) as (_probes, ring), actions(tmp_path) as driver:
+
+        def fill() -> None:
+            driver.run(action)
+
+        def empty() -> None:
+            began, events = time.perf_counter(), 0
+            while span := ring.read(config.collector.span_bytes):
+                events += len(span.records)
+            costs.append((time.perf_counter() - began) / events * 1e9)
+
+        benchmark.pedantic(empty, setup=fill, rounds=9)  # type: ignore[no-untyped-call]
+    benchmark.extra_info["stages"] = [{"name": "read", "ns": msgspec.to_builtins(spread(costs))}]

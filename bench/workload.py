@@ -21,6 +21,9 @@ from probes.process.execve import Execve
 
 EXECUTIONS = 40_000
 
+_KIND_AT = 4
+"""Behind the length: see docs/architecture.md, "On the wire"."""
+
 _SPAWNER = r"""
 #include <spawn.h>
 #include <stdio.h>
@@ -63,7 +66,7 @@ def _at(name: str) -> int:
     return next(member.offset for member in layout(ProcessEvent).header if member.name == name)
 
 
-def _workload(recording: Recording, ppid: int) -> Workload:
+def _workload(recording: Recording, ppid: int | None) -> Workload:
     sequences: Counter[int] = Counter()
     spans: list[Span] = []
     data = bytearray()
@@ -71,7 +74,9 @@ def _workload(recording: Recording, ppid: int) -> Workload:
     for span in recording.spans():
         for offset, size in span.records:
             record = bytearray(span.data[offset : offset + size])
-            if struct.unpack_from("<I", record, _at("ppid")) != (ppid,):
+            if struct.unpack_from("<I", record, _KIND_AT) != (Execve.data_type,):
+                continue
+            if ppid is not None and struct.unpack_from("<I", record, _at("ppid")) != (ppid,):
                 continue
             (cpu,) = struct.unpack_from("<I", record, _at("cpu"))
             sequences[cpu] += 1
@@ -85,6 +90,12 @@ def _workload(recording: Recording, ppid: int) -> Workload:
     spans.append(Span(bytes(data), records))
     counters = [(Execve.data_type, cpu, Counters(emitted, 0, 0)) for cpu, emitted in sequences.items()]
     return Workload(recording.header, spans, counters)
+
+
+def recorded_executions(path: Path) -> Workload:
+    """The executions of a recording, whoever caused them. Raises RecordingError."""
+    with closing(open_recording(path)) as recording:
+        return _workload(recording, None)
 
 
 def record_executions(folder: Path) -> Workload:

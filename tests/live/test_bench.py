@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.actions import ACTIONS, actions
 from bench.report import Report, read
+from bench.rounds import loaded
+from pipeline.config import Config
+from probes.registry import all_probes
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +26,16 @@ DELAY = """
 	for (int turn = 0; turn < 2000 && bpf_ktime_get_ns() - slow_since < 20000; turn++)
 		;
 """
+
+
+def test_actions_are_seen(tracefs: Path) -> None:
+    """What drives the hooks is told as anybody's calls are, and not left out as the collector's own."""
+    action = next(action for action in ACTIONS if action.name == "connect_udp")
+    with loaded(Config(), ("connect",)) as (probes, _ring), actions() as driver:
+        driver.run(action, 0.1)
+        counters = probes.counters(list(all_probes()).index("connect"))
+    assert sum(each.emitted for each in counters) >= action.count // 10
+    assert sum(each.filtered for each in counters) == 0
 
 
 def run(packages: Path, folder: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], Report]:

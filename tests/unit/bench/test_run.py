@@ -17,51 +17,14 @@ from bench.actions import ACTIONS
 from bench.budgets import load
 from bench.comparison import change
 from bench.figures import interval, spread
-from bench.machine import machine
 from bench.page import write_page
-from bench.report import SCHEMA, Report, failures, read, save
-from bench.samples import Samples
+from bench.report import failures, read, save
 from bench.table import WIDTH, figure, show
 from pipeline.config import ConfigError
-from probes.kernel.histogram import BUCKETS, EMPTY, Histogram, lower
 from probes.registry import all_probes
+from tests.unit.bench.reports import FAST, counted, report, samples
 
 ROOT = Path(__file__).parents[3]
-
-
-def counted(nanoseconds: int, runs: int = 1000) -> Histogram:
-    index = max(at for at in range(BUCKETS) if lower(at) <= nanoseconds)
-    counts = tuple(runs if at == index else 0 for at in range(BUCKETS))
-    return Histogram(counts, count=runs, total_ns=runs * nanoseconds, max_ns=nanoseconds)
-
-
-def samples(*, paid: float = 20.0, **nanoseconds: int) -> Samples:
-    """Three rounds: each of our programs takes so long; a call pays `paid` ns."""
-    found = Samples()
-    names = {
-        "execve": "execve/execve_succeeded",
-        "connect": "connect/connect_returned",
-        "dns": "dns/dns_received",
-        "open": "create_file/create_file_opened",
-    }
-    for number in range(3):
-        for action, took in nanoseconds.items():
-            found.inside(action, {names[action]: EMPTY}, {names[action]: counted(took + number)})
-            found.kernel(action, names[action], 1000, 1000 * took)
-        found.call("getppid", [100.0 + number], beside=False)
-        found.call("getppid", [100.0 + number + paid], beside=True)
-    return found
-
-
-def report(found: Samples) -> Report:
-    return Report(
-        schema=SCHEMA, command="bench run", machine=machine(), probes=("all",), probes_of_calls=("default",), rounds=3,
-        seconds=1.0, rows=found.rows(load()), handlers=found.handlers(), calls=found.calls(ACTIONS),
-        warnings=("the load was 9",), left_out=("usb: no",),
-    )  # fmt: skip
-
-
-FAST = {"execve": 5000, "connect": 700, "dns": 900, "open": 60}
 
 
 def test_all_budgets_met() -> None:
@@ -159,7 +122,7 @@ def test_json_goes_and_comes(tmp_path: Path) -> None:
     save(found, tmp_path / "a.json")
     assert read(tmp_path / "a.json") == found
     (tmp_path / "b.json").write_text('{"schema": "x"}', encoding="ascii")
-    with pytest.raises(ConfigError, match="is no JSON file of bench run"):
+    with pytest.raises(ConfigError, match=r"b\.json is x, not hookline-bench-run/1"):
         read(tmp_path / "b.json")
 
 

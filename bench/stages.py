@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``bench stages``: what each stage costs an event; pytest-benchmark runs `test_pipeline.py` for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from bench.figures import Spread
+from bench.machine import Machine, Watch, machine
+from bench.table import new_table
+from pipeline.config import ConfigError
+
+SCHEMA = "hookline-bench-stages/1"
+
+_TESTS = Path(__file__).with_name("test_pipeline.py")
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """One stage; ns an event, over passes through all of them."""
+
+    name: str
+    ns: Spread
+
+
+class _Extra(msgspec.Struct):
+    stages: tuple[Stage, ...] = ()
+    events: int = 0
+
+
+class _Benchmark(msgspec.Struct):
+    extra_info: _Extra
+
+
+class _Results(msgspec.Struct):
+    benchmarks: tuple[_Benchmark, ...]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All of one run."""
+
+    schema: str
+    command: str
+    machine: Machine
+    events: int
+    """Executions in a pass."""
+
+    stages: tuple[Stage, ...]
+    warnings: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def measure(recording: Path | None, *, command: str) -> Report:
+    """Run the benchmarks, with these executions or with some that are recorded now.
+
+    Raises:
+        ConfigError: pytest-benchmark is not installed, or they failed.
+    """
+    where, watch = machine(), Watch()
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.json"
+        line = [
+            sys.executable, "-m", "pytest", "-q", "-k", "stages or read", f"--benchmark-json={results}",
+            "--benchmark-disable-gc", "-p", "no:cacheprovider", str(_TESTS),
+        ]  # fmt: skip
+        if recording is not None:
+            line.append(f"--recording={recording.resolve()}")
+        done = subprocess.run(line, check=False, capture_output=True, text=True, cwd=_TESTS.parents[1])
+        if done.returncode or not results.exists():
+            raise ConfigError(f"the benchmarks failed: {(done.stdout + done.stderr).strip()[-800:]}")
+        found = msgspec.json.decode(results.read_bytes(), type=_Results)
+    stages = tuple(stage for each in found.benchmarks for stage in each.extra_info.stages)
+    ordered = tuple(sorted(stages, key=lambda stage: stage.name != "read"))
+    left = () if any(stage.name == "read" for stage in stages) else ("read: filling a ring needs root",)
+    events = max(each.extra_info.events for each in found.benchmarks)
+    return Report(SCHEMA, command, where, events, ordered, tuple(watch.doubts()), left)
+
+
+def show(report: Report, out: Console) -> None:
+    """Print it."""
+    table = new_table(f"ns an execution, {report.events:,} in a pass", ("stage", "ns", "from", "to"))
+    table.columns[0].justify = "left"
+    for stage in report.stages:
+        table.add_row(stage.name, f"{stage.ns.median:,.0f}", f"{stage.ns.low:,.0f}", f"{stage.ns.high:,.0f}")
+    out.print(table)
+    for warning in report.warnings:
+        out.print(f"[yellow]doubt:[/] {warning}")
+    for left in report.left_out:
+        out.print(f"[yellow]left out:[/] {left}")

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`bench stages`, `bench e2e` and `bench overhead`: what they conclude, and the page with them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from bench import overhead, stages
+from bench.e2e import quantile
+from bench.figures import spread
+from bench.machine import machine
+from bench.overhead import Run, Workload
+from bench.page import write_page
+from tests.unit.bench.reports import FAST, report, samples
+
+
+def test_quantiles_of_buckets() -> None:
+    """A quantile is the upper end of its bucket; of nothing there is none, and not zero."""
+    buckets = {0.001: 0, 0.01: 90, 0.1: 99, math.inf: 100}
+    assert [quantile(buckets, share) for share in (0.5, 0.9, 0.99, 0.999)] == [0.01, 0.01, 0.1, math.inf]
+    assert math.isnan(quantile({0.001: 0, math.inf: 0}, 0.5))
+
+
+def measured() -> overhead.Report:
+    """Four rounds in which watching costs a tenth of the wall time."""
+    run, workload = Run(), Workload("storm", ("true",))
+    for number in range(4):
+        for name, wall in (("nobody", 1.0), ("hookline", 1.1)):
+            run.wall[name, "storm"].append(wall + number / 100)
+            run.system[name, "storm"].append(0.5)
+            run.cpu[name, "storm"].append(0.1)
+    run.lost["hookline"] = 7
+    watched = tuple(run.result(name, workload) for name in ("nobody", "hookline"))
+    return overhead.Report(overhead.SCHEMA, "bench overhead", machine(), 4, watched, (), ("auditd: <none>",))
+
+
+def test_what_is_paid() -> None:
+    """The share of the time that a workload pays is that of each round with its own round without a collector."""
+    nobody, hookline = measured().watched
+    assert nobody.wall_paid.median == 0
+    assert hookline.wall_paid.median == pytest.approx(0.0985, abs=0.001)
+    assert not hookline.wall_paid.is_noise
+    assert hookline.lost == 7
+
+
+def test_page_with_all(tmp_path: Path) -> None:
+    """The page shows stages and collectors where they are given, and what was left out."""
+    of_stages = stages.Report(
+        stages.SCHEMA, "bench stages", machine(), 40_000, (stages.Stage("decode", spread([900.0, 950.0])),), (), ()
+    )
+    page = tmp_path / "page.html"
+    write_page(page, report(samples(**FAST)), of_stages, measured())
+    text = page.read_text(encoding="utf-8")
+    assert "925 ns" in text
+    assert " s (+9." in text
+    assert "auditd: &lt;none&gt;" in text
