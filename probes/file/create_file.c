@@ -2,11 +2,15 @@
 /*
  * Seen at the return of an open, of the system call or of the function that
  * opens for all of them: the kernel marks the file that this very call created
- * with FMODE_CREATED. An open that created nothing leaves after a few reads;
- * for one that did, all open calls share the program that tells.
+ * with FMODE_CREATED. An open that created nothing leaves at once, or after a few
+ * reads; for one that did, all open calls share the program that tells.
  */
 
 #define CREATE_FILE_FMODE_CREATED 0x100000	/* FMODE_CREATED, Linux 4.19 */
+#define CREATE_FILE_O_CREAT	0100
+#define CREATE_FILE_O_TMPFILE	020000000	/* __O_TMPFILE */
+#define CREATE_FILE_NR_OPEN	2	/* x86-64 */
+#define CREATE_FILE_NR_OPENAT	257
 #define CREATE_FILE_LANE	HL_LANE_OF(HL_FORM_CREATE_FILE)
 
 static __always_inline void create_file_go_on(void *ctx)
@@ -55,9 +59,28 @@ int create_file_open_returned(struct pt_regs *ctx)
 
 #else
 
+/*
+ * Whether the call asked for a file that is there already, as nearly all do. Its
+ * caller's registers are as the kernel took them: nobody changes them meanwhile.
+ */
+static __always_inline bool create_file_is_plain(struct hl_sys_exit *ctx)
+{
+#ifdef HL_BPF_FUNC_task_pt_regs
+	u64 flags = CREATE_FILE_O_CREAT;
+
+	if (ctx->number == CREATE_FILE_NR_OPENAT)
+		flags = FOLLOW(hl_user_registers(), dx);
+	else if (ctx->number == CREATE_FILE_NR_OPEN)
+		flags = FOLLOW(hl_user_registers(), si);
+	return !(flags & (CREATE_FILE_O_CREAT | CREATE_FILE_O_TMPFILE));
+#else
+	return false;	/* to find the registers takes as long as to look at the file */
+#endif
+}
+
 int create_file_opened(struct hl_sys_exit *ctx)
 {
-	return ctx->result < 0 ? 0 : create_file_call(ctx, hl_descriptor(ctx->result), ctx->result);
+	return ctx->result < 0 || create_file_is_plain(ctx) ? 0 : create_file_call(ctx, hl_descriptor(ctx->result), ctx->result);
 }
 
 int create_file_by_io_uring(struct hl_io_uring_complete *ctx)
