@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import trio
 
-from pipeline.latency import Times, boot_ns, times_of
+from pipeline.latency import Latency, Times, boot_ns, times_of
 from probes.event import HostEvent
 from sinks.protocol import Schema
 
@@ -108,6 +109,7 @@ async def gather(
     boot_offset: Callable[[], int],
     events: int,
     age_s: float,
+    latency: Latency,
 ) -> None:
     """Pass on at `events` or more, or when the oldest has waited `age_s`; and what is left at the end."""
     batch: Batch | None = None
@@ -128,7 +130,9 @@ async def gather(
                             offset = now
                         batch = Batch(needs(), offset)
                         deadline = trio.current_time() + age_s
+                    began = time.perf_counter()
                     batch.add(some, encode)
+                    latency.took(time.perf_counter() - began, len(some))
                     del some  # else they would stay until the next ones come
             if batch is not None and (ended or aged.cancelled_caught or len(batch) >= events):
                 await send.send(batch)

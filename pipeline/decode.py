@@ -11,6 +11,7 @@ import trio
 
 from pipeline.batch import count
 from pipeline.gap import Gap
+from pipeline.latency import Latency
 from pipeline.ledger import Ledger
 from probes.decoder import Decoder
 from probes.errors import RecordError
@@ -104,12 +105,15 @@ async def decode(
     decoder: Decoder,
     ledger: Ledger,
     final_counters: Callable[[], Iterable[tuple[int, int, int]]],
+    latency: Latency,
 ) -> None:
     """Decode until the source ends; then the gaps that no later event showed."""
     sequences = Sequences(ledger)
     async with receive, send:
         async for span in receive:
+            began = time.perf_counter()
             events = decode_span(span, decoder, sequences, ledger)
+            latency.took(time.perf_counter() - began, len(events))
             if events:
                 ledger.decoded(count(events))
                 await send.send(events)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How long events took from the kernel to a sink's acknowledgement, as a histogram."""
+"""How long events took, through a stage or from the kernel to a sink's acknowledgement, as a histogram."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ class Latency:
 
         self.sum_s = 0.0
         """Of all events' seconds."""
+
+    def took(self, seconds: float, events: int) -> None:
+        """Take in a list of events that went through a stage together."""
+        self.acknowledged(((seconds, events),))
 
     def acknowledged(self, ages: Iterable[tuple[float, int]]) -> None:
         """Take in (seconds, number of events)."""

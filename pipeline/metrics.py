@@ -20,16 +20,21 @@ Statistics = Mapping[str, Mapping[str, int]]
 """Figures by name, of each part by its name."""
 
 Latencies = Mapping[str, Latency]
-"""By sink."""
+"""By sink, or by stage."""
 
 
 class _Ledger(Collector):
     def __init__(
-        self, ledger: Ledger, statistics: Callable[[], Statistics], latencies: Callable[[], Latencies]
+        self,
+        ledger: Ledger,
+        statistics: Callable[[], Statistics],
+        latencies: Callable[[], Latencies],
+        stages: Latencies,
     ) -> None:
         self._ledger = ledger
         self._statistics = statistics
         self._latencies = latencies
+        self._stages = stages
 
     def collect(self) -> Iterable[Metric]:
         events = CounterMetricFamily(
@@ -67,12 +72,21 @@ class _Ledger(Collector):
         )
         for name, each in self._latencies().items():
             latency.add_metric((name,), each.cumulative(), each.sum_s)
-        yield from (events, sinks, flight, parts, latency)
+        stages = HistogramMetricFamily(
+            "hookline_stage_seconds", "What a stage took for the list that an event was in.", labels=("stage",)
+        )
+        for name, each in self._stages.items():
+            stages.add_metric((name,), each.cumulative(), each.sum_s)
+        yield from (events, sinks, flight, parts, latency, stages)
 
 
 @contextmanager
 def serve(
-    listen: str, ledger: Ledger, statistics: Callable[[], Statistics], latencies: Callable[[], Latencies]
+    listen: str,
+    ledger: Ledger,
+    statistics: Callable[[], Statistics],
+    latencies: Callable[[], Latencies],
+    stages: Latencies,
 ) -> Iterator[None]:
     """Serve ``/metrics`` at `listen` (ADDRESS:PORT; "": do not) from a thread that ends with the block.
 
@@ -84,7 +98,7 @@ def serve(
         return
     host, _, port = listen.rpartition(":")
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Ledger(ledger, statistics, latencies))
+    registry.register(_Ledger(ledger, statistics, latencies, stages))
     ProcessCollector(registry=registry)
     server: WSGIServer
     thread: threading.Thread

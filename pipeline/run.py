@@ -64,7 +64,7 @@ async def collect(
         async with trio.open_nursery() as around:
             around.start_soon(_obey, signals, stop, hangups)
             with (
-                serve(config.metrics.listen, ledger, pipeline.statistics, pipeline.delivery.latencies),
+                serve(config.metrics.listen, ledger, pipeline.statistics, pipeline.delivery.latencies, pipeline.stages),
                 await trio.to_thread.run_sync(loading.first) as loaded,
             ):
                 live = Live(config, loaded, ledger, stop)

@@ -92,10 +92,19 @@ class Hashes(Table, frozen=True, kw_only=True):
     """``[enrich.hashes]``."""
 
     enabled: bool = True
+    sha256: bool = False
+    created_files: bool = True
     max_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 100 * _MIB
+    bytes_per_s: Annotated[int, Meta(ge=_MIB, le=1 << 40)] = 128 * _MIB
     cache_entries: Annotated[int, Meta(ge=1, le=1 << 20)] = 8192
+    order_ms: Annotated[int, Meta(ge=0, le=60_000)] = 20
     wait_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 2.0
+    close_wait_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 1.0
+    waiting_files: Annotated[int, Meta(ge=1, le=1 << 16)] = 1024
+    waiting_events: Annotated[int, Meta(ge=1, le=1 << 20)] = 8192
+    open_files: Annotated[int, Meta(ge=0, le=1 << 16)] = 128
     workers: Annotated[int, Meta(ge=1, le=64)] = 2
+    hung_workers: Annotated[int, Meta(ge=0, le=64)] = 8
 
 
 class ProcessTree(Table, frozen=True, kw_only=True):

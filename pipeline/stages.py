@@ -14,13 +14,14 @@ from pipeline.decode import decode
 from pipeline.deliver import Delivery
 from pipeline.encode import Encoder
 from pipeline.enrich.containers import Containers
-from pipeline.enrich.hashes import Hashes
+from pipeline.enrich.hashes import Hashes, sha256_fields
 from pipeline.enrich.host import Host
 from pipeline.enrich.process_tree import ProcessTree
 from pipeline.enrich.runtimes import Roots
 from pipeline.enrich.stage import Enrichment, enrich
 from pipeline.enrich.users import Users
 from pipeline.gap import Gap
+from pipeline.latency import Latency
 from pipeline.ledger import Ledger
 from pipeline.outlets import open_sink
 from probes.decoder import Decoder
@@ -61,7 +62,8 @@ class Pipeline:
         self.ledger = ledger
         self._boot_offset = boot_offset
         self.delivery = Delivery(open_sink, ledger, config.spool)
-        self.encoder = Encoder((*all_events(), Gap), run_id=identity)
+        without = frozenset() if config.enrich.hashes.sha256 else sha256_fields(all_events())
+        self.encoder = Encoder((*all_events(), Gap), run_id=identity, without=without)
         self.encoder.set_host(host)
         tree = config.enrich.process_tree
         self.tree = ProcessTree(depth=tree.depth, max_processes=tree.max_processes, ask_proc=live)
@@ -74,18 +76,13 @@ class Pipeline:
             wait_s=containers.wait_s,
         )
         self._with_containers = live and containers.enabled
-        hashes = config.enrich.hashes
-        self._hashes = Hashes(
-            entries=hashes.cache_entries,
-            max_bytes=hashes.max_bytes,
-            wait_s=hashes.wait_s,
-            workers=hashes.workers,
-        )
+        self._hashes = Hashes(config.enrich.hashes) if config.enrich.hashes.enabled else None
+        self.stages = {name: Latency() for name in ("decode", "enrich", "encode")}
 
     def enrichments(self) -> tuple[Enrichment, ...]:
         # The tree first: it knows the path that the hash is taken by, which may wait.
         watch = (self._watch,) if self._watch is not None else ()
-        hashes = (self._hashes,) if self._config.enrich.hashes.enabled else ()
+        hashes = (self._hashes,) if self._hashes is not None else ()
         containers = (self._containers,) if self._with_containers else ()
         return (self.tree, *watch, self.users, *containers, *hashes)
 
@@ -95,7 +92,7 @@ class Pipeline:
             "process_tree": self.tree.statistics(),
             "users": self.users.statistics(),
             "containers": self._containers.statistics(),
-            "hashes": self._hashes.statistics(),
+            **({"hashes": self._hashes.statistics()} if self._hashes is not None else {}),
             **({"watch": self._watch.statistics()} if self._watch is not None else {}),
             **self.delivery.statistics(),
         }
@@ -119,9 +116,12 @@ class Pipeline:
                     boot_offset=self._boot_offset,
                     events=settings.batch_events,
                     age_s=settings.batch_age_ms / 1000,
+                    latency=self.stages["encode"],
                 )
             )
-            nursery.start_soon(enrich, decoded_out, enriched_in, self.enrichments())
+            nursery.start_soon(
+                enrich, decoded_out, enriched_in, self.enrichments(), self.stages["enrich"], self._hashes
+            )
             nursery.start_soon(
                 partial(
                     decode,
@@ -130,6 +130,7 @@ class Pipeline:
                     decoder=Decoder(all_events()),
                     ledger=self.ledger,
                     final_counters=final_counters,
+                    latency=self.stages["decode"],
                 )
             )
             nursery.start_soon(source, spans_in)

@@ -130,9 +130,12 @@ class HashedFile:
     """A file that the `hashes` enrichment hashes: the names of the fields that identify it, and of the answer's."""
 
     file: str
+    """A `FileId`, or the `CreatedId` of a file that is hashed once its creator has written it."""
+
     path: str
     md5: str
     status: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +241,31 @@ class FileId(NamedTuple):
         return _FILE_ID.pack(*self)
 
 
+class CreatedId(NamedTuple):
+    """``struct hl_created_id``: a file at the moment when it was created, before anything was written to it."""
+
+    inode: int
+    ctime_ns: int
+    """When it was created, since the epoch."""
+
+    device: int
+    """In the kernel's encoding (MKDEV: 20 bits of minor)."""
+
+    generation: int
+    """Tells two files apart that had the same inode number one after the other, where the file system does so."""
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> CreatedId:
+        """The identity in 24 bytes of a record."""
+        return cls._make(_CREATED_ID.unpack(raw))
+
+    def pack(self) -> bytes:
+        """As the kernel side holds it."""
+        return _CREATED_ID.pack(*self)
+
+
 _FILE_ID = struct.Struct("<5Q")
+_CREATED_ID = struct.Struct("<QQII")
 
 IDS = Opaque("hl_ids", 32)
 """Real, effective, saved and file system user ids, then the same of groups: u32 each."""
@@ -327,10 +354,13 @@ class Enriched(HostEvent, metaclass=_Pieces, gc=False, kw_only=True):
 
     exe: Annotated[bytes, Names("Path of the executable in its mount namespace.", "exe", "process.executable")] = b""
     exe_md5: Annotated[str, Names("MD5 of the executable.", "exe_md5", "process.hash.md5")] = UNKNOWN
+    exe_sha256: Annotated[
+        str, Names("SHA-256 of the executable, with `enrich.hashes.sha256`.", "exe_sha256", "process.hash.sha256")
+    ] = UNKNOWN
     exe_hash_status: Annotated[
         str,
         Names(
-            "Why `exe_md5` can be trusted or is missing: verified, changed, too_big, gone, denied, "
+            "Why `exe_md5` can be trusted or is missing: verified, changed, too_big, rate_limited, gone, denied, "
             "not_regular, timeout.",
             "exe_hash_status",
             "hookline.process.hash_status",

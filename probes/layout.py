@@ -322,6 +322,14 @@ struct hl_file_id {
 	u64 device;
 };
 
+/* A file when it was created; as probes.event.CreatedId. */
+struct hl_created_id {
+	u64 inode;
+	u64 ctime;
+	u32 device;
+	u32 generation;
+};
+
 /* Who a task is; as probes.event.IDS. */
 struct hl_ids {
 	u32 uid, euid, suid, fsuid;

@@ -19,9 +19,13 @@ _MAKERS: Mapping[Schema, Callable[..., Encode]] = {"smith": smith_encoder, "ecs"
 class Encoder:
     """Encodes any event in either schema, with what is the same for the whole host and run."""
 
-    def __init__(self, events: Iterable[type[HostEvent]], *, run_id: str) -> None:
+    def __init__(
+        self, events: Iterable[type[HostEvent]], *, run_id: str, without: frozenset[str] = frozenset()
+    ) -> None:
+        """`without`: the names of fields that are not told."""
         self._events = tuple(events)
         self._run_id = run_id
+        self._without = without
         self._encoders: dict[tuple[Schema, type[HostEvent]], Encode] = {}
         """Made when the first event of a kind comes."""
         self._boot_offset = 0
@@ -50,6 +54,12 @@ class Encoder:
         encode = self._encoders.get((schema, event))
         if encode is None:
             make = _MAKERS[schema]
-            encode = make(event, run_id=self._run_id, host=self._host, boot_offset=self._boot_offset)
+            encode = make(
+                event,
+                run_id=self._run_id,
+                host=self._host,
+                boot_offset=self._boot_offset,
+                without=self._without,
+            )
             self._encoders[schema, event] = encode
         return encode

@@ -65,8 +65,10 @@ def _args(argv: bytes) -> bytes:
     return b"[%s]" % b",".join([quote(to_text(each)) for each in _arguments(argv)])
 
 
-def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host, boot_offset: int) -> Encode:
-    """The encoder of one kind; `boot_offset` in ns."""
+def ecs_encoder(
+    event: type[HostEvent], *, run_id: str, host: Host, boot_offset: int, without: frozenset[str] = frozenset()
+) -> Encode:
+    """The encoder of one kind; `boot_offset` in ns; `without` the fields of these names."""
     scope = {
         **namespace(event, absent=b""),
         "json_known": quoted(_known, b""),
@@ -80,7 +82,8 @@ def ecs_encoder(event: type[HostEvent], *, run_id: str, host: Host, boot_offset:
         "boot_offset": boot_offset,
         "cut": _cutter(event),
     }
-    return compiled(f"{event.event_name} in ecs", _members(event, run_id, host), sources_of(event), scope)
+    members = _members(event, run_id, host, without)
+    return compiled(f"{event.event_name} in ecs", members, sources_of(event, without), scope)
 
 
 def _constant(text: str) -> Leaf:
@@ -93,10 +96,10 @@ def _optional(expression: str) -> Leaf:
     return Leaf("%s", (expression,), optional=True)
 
 
-def _members(event: type[HostEvent], run_id: str, host: Host) -> Iterator[Member]:
+def _members(event: type[HostEvent], run_id: str, host: Host, without: frozenset[str]) -> Iterator[Member]:
     """In the order of output."""
-    sources = sources_of(event)
-    fields = {field.name: field for field in event_fields(event)}
+    sources = sources_of(event, without)
+    fields = {field.name: field for field in event_fields(event) if field.name not in without}
     yield Member("@timestamp", Leaf("%s", ("json_time(e.time_ns + boot_offset)",)))
     yield Member("ecs.version", _constant(ECS_VERSION))
     yield Member("event.id", Leaf(f'"{run_id}-{event.data_type}-%d-%d"', ("e.cpu", "e.sequence")))

@@ -16,8 +16,10 @@ from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import event_fields
 
 
-def smith_encoder(event: type[HostEvent], *, run_id: str, host: Host, boot_offset: int) -> Encode:
-    """The encoder of one kind; `boot_offset` in ns."""
+def smith_encoder(
+    event: type[HostEvent], *, run_id: str, host: Host, boot_offset: int, without: frozenset[str] = frozenset()
+) -> Encode:
+    """The encoder of one kind; `boot_offset` in ns; `without` the fields of these names."""
     scope = {
         **namespace(event, quote(UNKNOWN)),
         "json_derived": derived_values(event, absent=quote(UNKNOWN), as_text=True),
@@ -26,18 +28,18 @@ def smith_encoder(event: type[HostEvent], *, run_id: str, host: Host, boot_offse
     }
     return compiled(
         f"{event.event_name} in smith",
-        _members(event, run_id, host),
-        sources_of(event),
+        _members(event, run_id, host, without),
+        sources_of(event, without),
         scope,
         more="(cut(e.flags) if e.flags else b'')",
     )
 
 
-def _members(event: type[HostEvent], run_id: str, host: Host) -> Iterator[Member]:
+def _members(event: type[HostEvent], run_id: str, host: Host, without: frozenset[str]) -> Iterator[Member]:
     yield Member("data_type", Leaf(f'"{event.data_type}"'))
-    sources = sources_of(event)
+    sources = sources_of(event, without)
     for field in event_fields(event):
-        if field.names.smith is None:
+        if field.names.smith is None or field.name in without:
             continue
         source = source_of(field, sources)
         at: Callable[[str], str] = str if source else "e.{}".format

@@ -18,15 +18,16 @@ def _remembered(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return Remembered(write).__getitem__
 
 
-def sources_of(event: type[HostEvent]) -> Mapping[str, Source]:
-    """The sources of one kind's fields, by the name of the source."""
+def sources_of(event: type[HostEvent], without: frozenset[str] = frozenset()) -> Mapping[str, Source]:
+    """The sources of one kind's fields, by the name of the source; `without` these fields."""
     if not issubclass(event, ProcessEvent):
         return {}
     variables = {field.name: field.variable.name for field in event_fields(event) if field.variable is not None}
+    enriched = tuple(name for name in _enriched() if name not in without)
     found = {
         "origin": Source("e.origin", *origin_reader(), _remembered),
         "body": Source("e.body", *body_reader(event), _remembered if layout(event).is_remembered else lambda f: f),
-        "enriched": Source(f"({', '.join(f'e.{name}' for name in _enriched())})", _enriched(), tuple, _remembered),
+        "enriched": Source(f"({', '.join(f'e.{name}' for name in enriched)})", enriched, tuple, _remembered),
     }
     for piece, names in parted(event).items():
         found[piece] = Source(f"e.{piece}", names, parts_reader(len(names)), _remembered)

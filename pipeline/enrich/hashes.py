@@ -1,49 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""MD5 of executables and other files, of the very file that the kernel ran or read.
+"""Digests of the files that events name, remembered by the files' identity, so that a digest needs no age.
 
-The kernel's record names the file by device, inode, change time, modification
-time and size. Whatever path the file is opened by, it is hashed only if it
-still is that file, before and after reading; so a digest is never another
-file's, and the cache needs no age.
+An event whose file is not known waits for it. For a moment (`order_ms`) everything behind waits as well, and as a rule
+that is enough and keeps the order. After that the event waits alone, with what comes later from its process, and the
+others go ahead. A file that was just created is hashed when its creator has closed it; only its own event waits for
+that.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import trio
 
-from probes.event import NO_FILE, UNKNOWN, FileId, HashedFile, ProcessEvent
-
-_CHUNK = 1 << 20
-
-
-class Digest(NamedTuple):
-    """What is known of one file: 32 hex digits or UNKNOWN, and why."""
-
-    md5: str
-    status: str
-
-
-_NO_FILE = Digest(UNKNOWN, UNKNOWN)
-"""A process without an executable, such as a kernel thread."""
-
-_TIMEOUT = Digest(UNKNOWN, "timeout")
+from pipeline.enrich.digests import Digest, Place
+from pipeline.enrich.held import Held, Order
+from pipeline.enrich.jobs import Job, Jobs
+from pipeline.settings import Hashes as Settings
+from probes.event import NO_FILE, UNKNOWN, CreatedId, FileId, HashedFile, HostEvent, ProcessEvent
 
 _RETRY_S = 1.0
 _DEAD_MOUNT_S = 30.0
 """After a time-out every event of that file would wait as long again."""
 
-_LASTING = frozenset({"verified", "too_big"})
-"""What stays true of a file. That it was gone, denied or replaced is true of one process and one moment."""
+_END_S = 1.0
+"""Seconds that are waited at the end for what is still being hashed."""
 
-
-_EXECUTABLE = HashedFile("exe_file", "exe", "exe_md5", "exe_hash_status")
+_EXECUTABLE = HashedFile("exe_file", "exe", "exe_md5", "exe_hash_status", "exe_sha256")
+_NOT_CREATED = CreatedId(0, 0, 0, 0).pack()
 
 
 class _Wanted(NamedTuple):
@@ -51,155 +36,194 @@ class _Wanted(NamedTuple):
 
     event: ProcessEvent
     fields: HashedFile
+    key: bytes
 
     @property
-    def key(self) -> bytes:
-        key: bytes = getattr(self.event, self.fields.file)
-        return key
+    def is_created(self) -> bool:
+        return len(self.key) == len(_NOT_CREATED)
 
-    @property
-    def path(self) -> bytes:
+    def place(self) -> Place:
         path: bytes = getattr(self.event, self.fields.path)
-        return path
-
-    def paths(self) -> Iterator[bytes]:
-        if self.fields is _EXECUTABLE:
-            yield b"/proc/%d/exe" % self.event.tgid
-        if self.path.startswith(b"/"):
-            yield b"/proc/%d/root%s" % (self.event.tgid, self.path)
-            yield self.path
+        if self.is_created:
+            fd: int = getattr(self.event, "fd", -1)
+            return Place(self.event.tgid, self.key, CreatedId.unpack(self.key), path, fd=fd)
+        is_executable = self.fields is _EXECUTABLE
+        return Place(self.event.tgid, self.key, FileId.unpack(self.key), path, is_executable=is_executable)
 
     def answer(self, digest: Digest) -> None:
         setattr(self.event, self.fields.md5, digest.md5)
         setattr(self.event, self.fields.status, digest.status)
+        setattr(self.event, self.fields.sha256, digest.sha256)
 
 
-def _hash_open_file(fd: int, wanted: FileId, max_bytes: int) -> Digest:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        return Digest(UNKNOWN, "not_regular")
-    if not wanted.is_of(status):
-        return Digest(UNKNOWN, "changed")
-    if status.st_size > max_bytes:
-        return Digest(UNKNOWN, "too_big")
-    digest = hashlib.md5(usedforsecurity=False)
-    left = status.st_size
-    while left > 0 and (chunk := os.read(fd, min(left, _CHUNK))):
-        digest.update(chunk)
-        left -= len(chunk)
-    if left or not wanted.is_of(os.fstat(fd)):
-        return Digest(UNKNOWN, "changed")
-    return Digest(digest.hexdigest(), "verified")
+_Waiter = tuple[Held, _Wanted]
 
 
-def _hash_file(file: _Wanted, max_bytes: int) -> Digest:
-    """Blocks."""
-    wanted = FileId.unpack(file.key)
-    worst = Digest(UNKNOWN, "gone")
-    for path in file.paths():
-        follow = 0 if path.startswith(b"/proc/") and path.endswith(b"/exe") else os.O_NOFOLLOW
-        try:
-            # O_NONBLOCK: a FIFO in the file's place must not hold the worker.
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | follow)
-        except OSError as error:
-            if error.errno in {errno.EACCES, errno.EPERM}:
-                worst = Digest(UNKNOWN, "denied")
-            continue
-        try:
-            digest = _hash_open_file(fd, wanted, max_bytes)
-        except OSError:
-            continue
-        finally:
-            os.close(fd)
-        if digest.status in {"verified", "too_big"}:
-            return digest
-        if worst.status == "gone":
-            worst = digest
-    return worst
+def sha256_fields(kinds: Iterable[type[HostEvent]]) -> frozenset[str]:
+    """The names of the fields that are empty where SHA-256 is not asked for."""
+    others = (kind.hashed_file for kind in kinds if issubclass(kind, ProcessEvent))
+    return frozenset(fields.sha256 for fields in (_EXECUTABLE, *others) if fields is not None)
 
 
 class Hashes:
-    """Digests by file key, the oldest forgotten first."""
+    """Digests by file identity, the oldest forgotten first. `run` must run while `enrich` is used."""
 
-    def __init__(self, *, entries: int, max_bytes: int, wait_s: float, workers: int) -> None:
-        self._entries = entries
-        self._max_bytes = max_bytes
-        self._wait_s = wait_s
-        self._limiter = trio.CapacityLimiter(workers)
-        self._known: dict[bytes, Digest] = {}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[bytes, tuple[str, str]] = {}
+        self._sha256: dict[bytes, str] = {}
         self._failed: dict[bytes, tuple[Digest, float, bool]] = {}
         """What could not be hashed, until when that is not tried again, and whether a path was known."""
-        self._hits = self._misses = self._timeouts = self._evictions = 0
+        self._jobs: Jobs[_Waiter] = Jobs(settings, self._settled)
+        self._order = Order()
+        self._hits = self._misses = self._evictions = 0
+        self._without = {"timeout": 0, "rate_limited": 0, "open": 0}
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
-        """Set the digests and their statuses; waits at most `wait_s` for files not seen before."""
+        """Set the digests and their statuses; those that `without_late` leaves out get theirs later."""
         known = self._known
-        waiting: dict[bytes, list[_Wanted]] = {}
+        waiting: list[_Wanted] = []
         others = 0
         for event in events:
             digest = known.get(event.exe_file)
             if digest is not None:
                 event.exe_md5, event.exe_hash_status = digest
             elif event.exe_file != NO_FILE:
-                waiting.setdefault(event.exe_file, []).append(_Wanted(event, _EXECUTABLE))
+                waiting.append(_Wanted(event, _EXECUTABLE, event.exe_file))
             if event.hashed_file is not None:
-                others += 1
-                other = _Wanted(event, event.hashed_file)
-                digest = known.get(other.key)
-                if digest is not None:
-                    other.answer(digest)
-                elif other.key != NO_FILE:
-                    waiting.setdefault(other.key, []).append(other)
-        missed = sum(map(len, waiting.values()))
-        self._misses += missed
-        self._hits += len(events) + others - missed
-        if waiting:
-            await self._hash_all(waiting)
+                others += self._look_at_other(event, event.hashed_file, waiting)
+        self._misses += len(waiting)
+        self._hits += len(events) + others - len(waiting)
+        if self._settings.sha256:
+            for event in events:
+                event.exe_sha256 = self._sha256.get(event.exe_file, UNKNOWN)
+        if waiting or self._order:
+            await self._wait(events, waiting)
 
-    async def _hash_all(self, waiting: dict[bytes, list[_Wanted]]) -> None:
-        now = trio.current_time()
-        self._failed = {key: failure for key, failure in self._failed.items() if failure[1] > now}
-        if len(self._failed) > self._entries:
-            self._failed.clear()
-        found: dict[bytes, Digest] = {}
-        with trio.move_on_after(self._wait_s):
-            async with trio.open_nursery() as nursery:
-                for key, files in waiting.items():
-                    # One with a path, if any: the processes themselves may be gone.
-                    file = next((file for file in files if file.path), files[0])
-                    failure = self._failed.get(key)
-                    if failure is not None and (failure[2] or not file.path):
-                        found[key] = failure[0]
-                    else:
-                        nursery.start_soon(self._hash_one, key, file, found)
-        for key, files in waiting.items():
-            digest = found.get(key, _TIMEOUT)
-            if key not in found:
-                self._timeouts += 1
-                self._failed[key] = (_TIMEOUT, now + _DEAD_MOUNT_S, True)
-            for file in files:
-                file.answer(digest)
+    def _look_at_other(self, event: ProcessEvent, fields: HashedFile, waiting: list[_Wanted]) -> bool:
+        """Whether the event names a file that is to be hashed."""
+        wanted = _Wanted(event, fields, getattr(event, fields.file))
+        if wanted.key in {NO_FILE, _NOT_CREATED} or (wanted.is_created and not self._settings.created_files):
+            return False
+        digest = self._known.get(wanted.key)
+        if digest is not None:
+            wanted.answer(Digest(*digest, self._sha256.get(wanted.key, UNKNOWN)))
+        else:
+            waiting.append(wanted)
+        return True
 
-    async def _hash_one(self, key: bytes, file: _Wanted, found: dict[bytes, Digest]) -> None:
-        # Abandoned after the wait: a dead mount may hold the thread for ever, and its place with it.
-        digest = await trio.to_thread.run_sync(
-            _hash_file, file, self._max_bytes, abandon_on_cancel=True, limiter=self._limiter
-        )
-        found[key] = digest
-        if digest.status not in _LASTING:
-            self._failed[key] = (digest, trio.current_time() + _RETRY_S, bool(file.path))
+    async def _wait(self, events: list[ProcessEvent], waiting: list[_Wanted]) -> None:
+        held: dict[int, Held] = {}
+        jobs: list[tuple[Held, Job[_Waiter]]] = []
+        for wanted in self._with_path_first(waiting):
+            found = self._job_of(wanted)
+            if isinstance(found, Digest):
+                wanted.answer(found)
+                self._count(found)
+            else:
+                one = held.setdefault(id(wanted.event), Held(wanted.event))
+                one.missing += 1
+                found.waiting.append((one, wanted))
+                jobs.append((one, found))
+        # Where some have fallen behind, the workers are busy: to wait for them would hold up everything.
+        if jobs and not self._order:
+            with trio.move_on_after(self._settings.order_ms / 1000):
+                while any(not job.is_settled and job.written is None for _, job in jobs):
+                    await self._jobs.news.wait()
+        for one, job in jobs:
+            one.is_alone &= job.is_settled or job.written is not None
+        if self._order.detach(events, held) > self._settings.waiting_events:
+            self._jobs.give_up_all()
+
+    def _with_path_first(self, waiting: list[_Wanted]) -> list[_Wanted]:
+        """Of the events that ask for one file, the first must be one that knows a path: its process may be gone."""
+        return sorted(waiting, key=lambda wanted: not getattr(wanted.event, wanted.fields.path))
+
+    def _job_of(self, wanted: _Wanted) -> Job[_Waiter] | Digest:
+        """Who finds out about a file; or what is known of it."""
+        job = self._jobs.find(wanted.key)
+        if job is not None:
+            return job
+        place = wanted.place()
+        failure = self._failed.get(wanted.key)
+        if failure is not None and failure[1] <= trio.current_time():
+            del self._failed[wanted.key]
+        elif failure is not None and (failure[2] or not place.path):
+            return failure[0]
+        return self._jobs.start(place)
+
+    def _settled(self, job: Job[_Waiter], digest: Digest) -> None:
+        self._remember(job.place, digest)
+        self._count(digest)
+        for one, wanted in job.waiting:
+            wanted.answer(digest)
+            self._order.let_go(one)
+        job.waiting.clear()
+
+    def _remember(self, place: Place, digest: Digest) -> None:
+        key = digest.identity or place.key
+        self._failed.pop(key, None)
+        if not digest.identity:
+            if isinstance(place.identity, CreatedId):
+                return  # nobody asks for it again
+            while len(self._failed) >= self._settings.cache_entries:
+                del self._failed[next(iter(self._failed))]
+            until = trio.current_time() + (_DEAD_MOUNT_S if digest.status == "timeout" else _RETRY_S)
+            self._failed[key] = (digest, until, bool(place.path) or digest.status == "timeout")
             return
-        while len(self._known) >= self._entries:
-            del self._known[next(iter(self._known))]
+        while len(self._known) >= self._settings.cache_entries:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._sha256.pop(oldest, None)
             self._evictions += 1
-        self._known[key] = digest
+        self._known[key] = digest.md5, digest.status
+        if digest.sha256 != UNKNOWN:
+            self._sha256[key] = digest.sha256
+
+    def _count(self, digest: Digest) -> None:
+        if digest.status in self._without:
+            self._without[digest.status] += 1
+
+    def without_late(self, events: list[HostEvent]) -> list[HostEvent]:
+        """What goes on now, of the events that were enriched last and of those that were late."""
+        return self._order.without_late(events)
+
+    async def run(
+        self,
+        send: trio.MemorySendChannel[list[HostEvent]],
+        ended: trio.Event,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Send what is late when it is ready; ends after `ended`, when nothing is late any more."""
+        async with send, trio.open_nursery() as nursery:
+            await nursery.start(self._jobs.run)
+            nursery.start_soon(self._end, ended)
+            task_status.started()
+            while True:
+                if ready := self._order.take_ready():
+                    await send.send(ready)
+                elif ended.is_set() and not self._order.held:
+                    break
+                else:
+                    await self._jobs.news.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _end(self, ended: trio.Event) -> None:
+        await ended.wait()
+        self._jobs.leave_written()
+        self._jobs.notify()
+        await trio.sleep(_END_S)
+        self._jobs.give_up_all()
 
     def statistics(self) -> Mapping[str, int]:
         return {
-            "entries": len(self._known),
+            "size": len(self._known),
+            "failures": len(self._failed),
             "hits": self._hits,
             "misses": self._misses,
-            "timeouts": self._timeouts,
             "evictions": self._evictions,
-            "workers_busy": self._limiter.borrowed_tokens,
+            **self._without,
+            "waiting_events": self._order.held,
+            **self._jobs.statistics(),
         }

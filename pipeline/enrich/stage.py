@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol, cast
 
 import trio
 
+from pipeline.enrich.hashes import Hashes
+from pipeline.latency import Latency
 from probes.event import HostEvent, ProcessEvent
 
 
@@ -23,15 +26,26 @@ async def enrich(
     receive: trio.MemoryReceiveChannel[list[HostEvent]],
     send: trio.MemorySendChannel[list[HostEvent]],
     enrichments: Iterable[Enrichment],
+    latency: Latency,
+    hashes: Hashes | None = None,
 ) -> None:
-    """Run until the source ends."""
+    """Run until the source ends. `hashes`, where it is among the enrichments, sends late what it holds back."""
     ordered = tuple(enrichments)
-    async with receive, send:
+    ended = trio.Event()
+    async with receive, send, trio.open_nursery() as nursery:
+        if hashes is not None:
+            await nursery.start(hashes.run, send.clone(), ended)
         async for events in receive:
+            began = time.perf_counter()
             processes = _with_process(events)
             for enrichment in ordered:
                 await enrichment.enrich(processes)
-            await send.send(events)
+            if hashes is not None:
+                events = hashes.without_late(events)
+            latency.took(time.perf_counter() - began, len(events))
+            if events:
+                await send.send(events)
+        ended.set()
 
 
 def _with_process(events: list[HostEvent]) -> list[ProcessEvent]:

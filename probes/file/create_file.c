@@ -109,6 +109,11 @@ static __always_inline bool create_file_begin(struct hl_record *record)
 	body->inode = READ(inode->i_ino);
 	body->mode = READ(inode->i_mode);
 	body->open_flags = READ(file->f_flags);
+	body->created.inode = body->inode;
+	body->created.ctime = hl_nanoseconds(READ(inode->i_ctime_sec),
+					     READ(inode->i_ctime_nsec) & ~HL_CTIME_QUERIED);
+	body->created.device = body->device;
+	body->created.generation = READ(inode->i_generation);
 	hl_walk_from(record, &file->f_path);
 	return true;
 }

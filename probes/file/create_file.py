@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, Tail, s32, u32, u64
+from probes.event import UNKNOWN, HashedFile, Names, Opaque, ProcessEvent, Tail, s32, u32, u64
 from probes.probe import Form, Hook, Ladder, Mechanism, Probe, TailProgram
 from probes.text import printable, to_text
 
@@ -19,17 +19,34 @@ class CreateFile(ProcessEvent, gc=False):
     dataset = "file"
     category = "file"
     action_type = "creation"
+    hashed_file = HashedFile("created", "path", "create_file_md5", "create_file_hash_status", "create_file_sha256")
 
     fd: Annotated[s32, Names("Descriptor of the new file; -1: not known.", None, "hookline.file.fd", "long")]
     device: Annotated[u32, Names("Device, in the kernel's encoding.", None, "hookline.file.device", "long")]
     inode: Annotated[u64, Names("Inode number.", None, "file.inode")]
     mode: Annotated[u32, Names("Type and permission bits.", None, "hookline.file.mode", "long")]
     open_flags: Annotated[u32, Names("Flags of the open file.", None, "hookline.file.flags", "long")]
+    created: Annotated[bytes, Opaque("hl_created_id", 24), Names("Identity of the file: see `CreatedId`.")]
     path: Annotated[
         bytes,
         Tail(4096),
         Names("Path in the mount namespace.", "file_path", "file.path", "wildcard"),
     ]
+    create_file_md5: Annotated[
+        str, Names("MD5 of the file, once its creator has closed it.", "create_file_md5", "file.hash.md5")
+    ] = UNKNOWN
+    create_file_sha256: Annotated[
+        str, Names("SHA-256 of the same, with `enrich.hashes.sha256`.", "create_file_sha256", "file.hash.sha256")
+    ] = UNKNOWN
+    create_file_hash_status: Annotated[
+        str,
+        Names(
+            "Why `create_file_md5` can be trusted or is missing, as `exe_hash_status`; open: its creator still wrote "
+            "to it after `enrich.hashes.close_wait_s`.",
+            "create_file_hash_status",
+            "hookline.file.hash_status",
+        ),
+    ] = UNKNOWN
 
     def summary(self) -> str:
         return printable(f"{self.user} {self.pid} {to_text(self.exe)} created {to_text(self.path)} {self.pid_tree}")
@@ -86,7 +103,7 @@ PROBE = Probe(
     ),
     structs={
         "file": ("f_mode", "f_flags"),
-        "inode": ("i_mode",),
+        "inode": ("i_mode", "i_generation"),
         "io_kiocb": ("opcode",),
     },
     enumerators=("IORING_OP_OPENAT", "IORING_OP_OPENAT2"),

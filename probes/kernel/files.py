@@ -14,19 +14,13 @@ import ctypes
 import fnmatch
 import os
 import re
-import stat
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from probes.event import FileId
 from probes.kernel import bpf
-
-_NR_OPENAT2 = 437
-"""x86-64."""
-
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
-"""Of linux/openat2.h."""
+from probes.opening import IN_ROOT, NO_MAGICLINKS, open_in_root, readable
 
 _MAPS_BYTES = 16 << 20
 """Of a process's maps; a whole one with 65,530 mappings, the kernel's own limit, has less."""
@@ -151,16 +145,9 @@ def opened(place: Place) -> Iterator[tuple[int, os.stat_result]]:
     Raises:
         OSError: it is not there, or is no regular file.
     """
-    path = _open_path(place)
+    fd, status = readable(_open_path(place))
     try:
-        if not stat.S_ISREG(os.fstat(path).st_mode):
-            raise OSError(0, "not a regular file")
-        # By the open descriptor: whatever happened to the path meanwhile, it is this file.
-        fd = os.open(f"/proc/self/fd/{path}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    finally:
-        os.close(path)
-    try:
-        yield fd, os.fstat(fd)
+        yield fd, status
     finally:
         os.close(fd)
 
@@ -176,13 +163,7 @@ def _open_path(place: Place) -> int:
 
 
 def _open_in_root(root: int, path: str, flags: int) -> int:
-    how = struct.pack("<QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT)
-    name = ctypes.create_string_buffer(os.fsencode(path))
-    fd = int(bpf.libc.syscall(_NR_OPENAT2, root, name, how, len(how)))
-    if fd < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), path)
-    return fd
+    return open_in_root(root, os.fsencode(path), flags, NO_MAGICLINKS | IN_ROOT)
 
 
 def key_of(fd: int, status: os.stat_result) -> FileId:

@@ -21,7 +21,7 @@ class LoadModule(ProcessEvent, gc=False):
     dataset = "process"
     category = "driver"
     action_type = "start"
-    hashed_file = HashedFile("file", "lkm_file", "load_file_md5", "load_file_hash_status")
+    hashed_file = HashedFile("file", "lkm_file", "load_file_md5", "load_file_hash_status", "load_file_sha256")
 
     result: Annotated[
         s32,
@@ -40,6 +40,9 @@ class LoadModule(ProcessEvent, gc=False):
     ]
     run_path: Annotated[bytes, Tail(4096), Names("Working directory.", "run_path", "process.working_directory")]
     load_file_md5: Annotated[str, Names("MD5 of its file.", "load_file_md5", "file.hash.md5")] = UNKNOWN
+    load_file_sha256: Annotated[
+        str, Names("SHA-256 of its file, with `enrich.hashes.sha256`.", "load_file_sha256", "file.hash.sha256")
+    ] = UNKNOWN
     load_file_hash_status: Annotated[
         str,
         Names(

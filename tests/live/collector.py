@@ -48,6 +48,8 @@ class Collector:
             "collector": {key: value for key, value in guest.items() if value},
             "metrics": {"listen": ""},
             "pipeline": {"batch_age_ms": 20},
+            # So that whatever was before an event has been delivered before it: see `sync`.
+            "enrich.hashes": {"order_ms": 2000, "close_wait_s": 0.0},
             "sinks.file": {
                 "type": "file",
                 "path": str(self.output),

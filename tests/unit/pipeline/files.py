@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
 
 from pipeline.enrich.hashes import Hashes
-from probes.event import FileId
+from pipeline.enrich.stage import enrich
+from pipeline.latency import Latency
+from pipeline.settings import Hashes as Settings
+from probes.event import FileId, HostEvent, ProcessEvent
 from probes.process.exit import Exit
 from tests.unit.pipeline.samples import made
 
@@ -17,9 +23,10 @@ NOBODY = (1 << 22) + 1
 """A pid above what Linux gives to any process."""
 
 
-def new_hashes(*, entries: int = 100, max_bytes: int = 1 << 30, wait_s: float = math.inf, workers: int = 2) -> Hashes:
-    """Hashes that wait for as long as it takes."""
-    return Hashes(entries=entries, max_bytes=max_bytes, wait_s=wait_s, workers=workers)
+def new_hashes(**settings: Any) -> Hashes:
+    """Hashes for which everything waits as long as it takes, but for what `settings` say."""
+    patient = Settings(order_ms=60_000, wait_s=60.0, max_bytes=1 << 30, bytes_per_s=1 << 40, cache_entries=100)
+    return Hashes(msgspec.structs.replace(patient, **settings))
 
 
 def executable(path: Path, content: bytes = b"#!/bin/true\n") -> Path:
@@ -45,7 +52,49 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-async def told(hashes: Hashes, *events: Exit) -> list[tuple[str, str]]:
-    """MD5 and status of each event."""
-    await hashes.enrich(list(events))
+class Stage:
+    """The enrich stage with `hashes` alone, for as long as the context lasts."""
+
+    def __init__(self, hashes: Hashes) -> None:
+        self.hashes = hashes
+        self.latency = Latency()
+        self._into, self._source = trio.open_memory_channel[list[HostEvent]](1000)
+        self._sink, self._out = trio.open_memory_channel[list[HostEvent]](1000)
+        self._nursery = trio.open_nursery()
+
+    async def __aenter__(self) -> Stage:
+        nursery = await self._nursery.__aenter__()
+        nursery.start_soon(enrich, self._source, self._sink, [self.hashes], self.latency, self.hashes)
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._into.close()
+        await self._nursery.__aexit__(*error)
+
+    async def put(self, *events: ProcessEvent) -> None:
+        """Hand over one list."""
+        await self._into.send(list(events))
+
+    async def next(self) -> list[HostEvent]:
+        """The next list that comes out."""
+        return await self._out.receive()
+
+    async def pass_through(self, *events: ProcessEvent) -> list[HostEvent]:
+        """Hand over one list; its events in the order in which they come out."""
+        await self.put(*events)
+        passed: list[HostEvent] = []
+        while len(passed) < len(events):
+            passed += await self.next()
+        return passed
+
+
+async def told(hashes: Hashes, *events: ProcessEvent) -> list[tuple[str, str]]:
+    """MD5 and status of each event's executable, from a stage that ends then."""
+    async with Stage(hashes) as stage:
+        await stage.pass_through(*events)
+    return found(*events)
+
+
+def found(*events: ProcessEvent) -> list[tuple[str, str]]:
+    """MD5 and status of each event's executable."""
     return [(event.exe_md5, event.exe_hash_status) for event in events]

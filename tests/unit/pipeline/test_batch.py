@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batch import Batch, Needs, count, gather
+from pipeline.latency import Latency
 from probes.event import HostEvent
 from probes.process.execve import Execve
 from probes.process.exit import Exit
@@ -38,6 +39,7 @@ async def gathering(*, events: int, age_s: float, capacity: float = math.inf) ->
         boot_offset=lambda: 0,
         events=events,
         age_s=age_s,
+        latency=Latency(),
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stage)
@@ -174,5 +176,6 @@ async def test_only_a_clock_that_was_set_moves_times(autojump_clock: trio.testin
         boot_offset=lambda: next(offsets),
         events=1,
         age_s=60,
+        latency=Latency(),
     )
     assert [batch.boot_offset_ns async for batch in batches_out] == [100, 100, 5_000_000, 5_000_000]

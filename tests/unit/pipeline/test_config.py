@@ -113,7 +113,8 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
         (
             "[enrich.hashes]\nwait = 1",
             "enrich.hashes.wait is not a key (did you mean wait_s?); [enrich.hashes] takes enabled, "
-            "max_bytes, cache_entries, wait_s, workers",
+            "sha256, created_files, max_bytes, bytes_per_s, cache_entries, order_ms, wait_s, close_wait_s, "
+            "waiting_files, waiting_events, open_files, workers, hung_workers",
         ),
         (
             "[log]\nlevel = 'loud'",

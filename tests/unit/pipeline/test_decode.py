@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.decode import Sequences, decode, decode_span
 from pipeline.gap import Gap
+from pipeline.latency import Latency
 from pipeline.ledger import Ledger
 from pipeline.stages import new_ledger
 from probes.decoder import Decoder
@@ -173,7 +174,7 @@ async def test_the_stage_closes_the_account() -> None:
     def final() -> list[tuple[int, int, int]]:
         return [(60, 0, 1), (60, 1, 4)]
 
-    await decode(spans_out, events_in, decoder=DECODER, ledger=ledger, final_counters=final)
+    await decode(spans_out, events_in, decoder=DECODER, ledger=ledger, final_counters=final, latency=Latency())
     events = [event async for some in events_out for event in some]
     assert [type(event) for event in events] == [Exit, Exit, Gap, Gap]
     assert [(each.lost_cpu, each.first, each.last) for each in events if isinstance(each, Gap)] == [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.event import UNKNOWN
+from probes.event import UNKNOWN, FileId
 from probes.privilege.load_module import LoadModule
 from probes.process.exit import Exit
 from tests.unit.pipeline.files import NOBODY, executable, identity, md5, new_hashes, run_of, told
@@ -148,7 +149,55 @@ async def test_links_are_not_followed(path: Path) -> None:
     path.rename(path.with_name("elsewhere"))
     path.symlink_to("elsewhere")
     ((digest, status),) = await told(new_hashes(), event)
-    assert (digest, status) == (UNKNOWN, "gone")
+    assert (digest, status) == (UNKNOWN, "not_regular")
+
+
+async def test_a_link_on_the_way_is_not_followed(path: Path) -> None:
+    """A folder that was replaced by a link leads nowhere either, not even to the very file."""
+    folder = path.with_name("folder")
+    folder.mkdir()
+    path.rename(folder / "program")
+    event = run_of(folder / "program")
+    folder.rename(path.with_name("elsewhere"))
+    folder.symlink_to("elsewhere")
+    assert await told(new_hashes(), event) == [(UNKNOWN, "gone")]
+
+
+async def test_a_path_of_four_thousand_bytes(tmp_path: Path) -> None:
+    """A path as long as Linux has them is opened whole, also behind the root of its process."""
+    deep = tmp_path
+    while len(os.fsencode(deep)) < 3_700:
+        deep /= "d" * 200
+    deep /= "d" * (3_999 - len(os.fsencode(deep)) - len("/program") - 1)
+    deep.mkdir(parents=True)
+    path = executable(deep / "program")
+    assert len(os.fsencode(path)) == 3_999
+    assert await told(new_hashes(), run_of(path, tgid=os.getpid())) == [(md5(path.read_bytes()), "verified")]
+
+
+async def test_sha256(path: Path) -> None:
+    """With SHA-256 asked for there is one beside the MD5, the second time too; without it there is none."""
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    hashes = new_hashes(sha256=True)
+    for _ in range(2):
+        event = run_of(path)
+        assert await told(hashes, event) == [(md5(path.read_bytes()), "verified")]
+        assert event.exe_sha256 == expected
+    event = run_of(path)
+    await told(new_hashes(), event)
+    assert event.exe_sha256 == UNKNOWN
+
+
+async def test_no_more_bytes_than_a_budget(tmp_path: Path) -> None:
+    """Beyond the bytes of a second files are told as rate_limited at once, and known ones as ever."""
+    big = executable(tmp_path / "big")
+    os.truncate(big, 1 << 21)
+    hashes = new_hashes(bytes_per_s=1 << 20)
+    known, further = run_of(big), [run_of(executable(tmp_path / str(number))) for number in range(20)]
+    assert (await told(hashes, known))[0][1] == "verified"
+    assert {status for _, status in await told(hashes, *further)} == {"rate_limited"}
+    assert (await told(hashes, run_of(big)))[0][1] == "verified"
+    assert hashes.statistics()["rate_limited"] == 20
 
 
 async def test_a_process_without_an_executable(path: Path) -> None:
@@ -162,11 +211,11 @@ async def test_a_process_without_an_executable(path: Path) -> None:
 
 async def test_another_file_of_an_event(path: Path) -> None:
     """A file beside the executable, which an event names by identity and path, is hashed for it as well."""
-    own, gone = Path("/proc/self/exe"), bytes(range(40))
+    own, gone = Path("/proc/self/exe"), FileId(1, 2, 3, 4, 5).pack()
     there = made(LoadModule, tgid=os.getpid(), exe_file=identity(own), file=identity(path), lkm_file=os.fsencode(path))
     absent = made(LoadModule, tgid=os.getpid(), file=gone, lkm_file=b"/absent", exe_file=identity(path))
     none = made(LoadModule, tgid=os.getpid(), exe_file=identity(own))
-    await new_hashes().enrich([there, absent, none])
+    await told(new_hashes(), there, absent, none)
     assert (there.load_file_md5, there.load_file_hash_status) == (md5(path.read_bytes()), "verified")
     assert (there.exe_md5, there.exe_hash_status) == (md5(own.read_bytes()), "verified")
     assert (absent.load_file_md5, absent.load_file_hash_status) == (UNKNOWN, "gone")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the hashes remember, for how long, and what they wait for."""
+"""What the hashes remember, for how long, and within which bounds."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import trio
 import trio.testing
 
-from pipeline.enrich.hashes import Hashes
 from probes.event import UNKNOWN
-from probes.process.exit import Exit
-from tests.unit.pipeline.files import executable, md5, new_hashes, run_of, told
+from tests.unit.pipeline.files import executable, found, md5, new_hashes, run_of, told
 
-SLOW_BYTES = 1 << 28
-"""As much as takes a good part of a second to read and hash; a hole takes no room on the disk."""
-
-WAIT_S = 2.0
 LATER_S = 3600.0
 
 
@@ -28,21 +21,8 @@ def path(tmp_path: Path) -> Path:
     return executable(tmp_path / "program")
 
 
-@pytest.fixture
-def slow(tmp_path: Path) -> Path:
-    path = executable(tmp_path / "slow")
-    os.truncate(path, SLOW_BYTES)
-    return path
-
-
 def verified(path: Path) -> tuple[str, str]:
     return md5(path.read_bytes()), "verified"
-
-
-async def idle(hashes: Hashes) -> None:
-    """Return when no worker thread is busy."""
-    while hashes.statistics()["workers_busy"]:
-        await trio.lowlevel.checkpoint()
 
 
 async def test_a_known_file_is_not_read_again(path: Path) -> None:
@@ -53,7 +33,7 @@ async def test_a_known_file_is_not_read_again(path: Path) -> None:
     assert await told(hashes, first) == [expected]
     path.unlink()
     assert await told(hashes, second) == [expected]
-    assert hashes.statistics().items() >= {"entries": 1, "hits": 1, "misses": 1, "evictions": 0}.items()
+    assert hashes.statistics().items() >= {"size": 1, "hits": 1, "misses": 1, "evictions": 0}.items()
 
 
 async def test_a_new_content_is_a_new_file(path: Path) -> None:
@@ -69,71 +49,51 @@ async def test_a_new_content_is_a_new_file(path: Path) -> None:
 
 async def test_the_cache_is_bounded(tmp_path: Path) -> None:
     """However many files run, no more are remembered than the bound, and every one has its digest."""
-    hashes = new_hashes(entries=3)
+    hashes = new_hashes(cache_entries=3, sha256=True)
     for number in range(10):
         path = executable(tmp_path / str(number), b"%d" % number)
         assert await told(hashes, run_of(path)) == [verified(path)]
-        assert hashes.statistics()["entries"] <= 3
+        assert hashes.statistics()["size"] <= 3
     assert hashes.statistics()["evictions"] == 7
+
+
+async def test_failures_are_bounded(tmp_path: Path) -> None:
+    """However many files cannot be hashed, of no more than the bound is that remembered."""
+    hashes = new_hashes(cache_entries=3)
+    for number in range(10):
+        event = run_of(path := executable(tmp_path / str(number)))
+        path.unlink()
+        assert await told(hashes, event) == [(UNKNOWN, "gone")]
+    assert hashes.statistics()["failures"] == 3
+    assert hashes.statistics()["size"] == 0
 
 
 async def test_one_batch_may_hold_more_files_than_the_cache(tmp_path: Path) -> None:
     """A bound below the number of files in one batch costs memory of digests, never a digest."""
     paths = [executable(tmp_path / str(number), b"%d" % number) for number in range(8)]
-    hashes = new_hashes(entries=1)
+    hashes = new_hashes(cache_entries=1)
     assert await told(hashes, *map(run_of, paths)) == list(map(verified, paths))
-    assert hashes.statistics()["entries"] == 1
+    assert hashes.statistics()["size"] == 1
 
 
-async def test_all_events_of_a_batch_have_it(path: Path) -> None:
+async def test_all_events_of_a_batch_have_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many events of a new file in one batch wait for one look at it."""
-    hashes = new_hashes()
+    hashes, real_read, reads = new_hashes(), os.read, []
+
+    def read(fd: int, size: int) -> bytes:
+        reads.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return real_read(fd, size)
+
+    monkeypatch.setattr(os, "read", read)
     assert await told(hashes, *[run_of(path) for _ in range(50)]) == [verified(path)] * 50
-    assert hashes.statistics()["entries"] == 1
+    assert reads.count(str(path)) == 1
 
 
-async def told_after(
-    clock: trio.testing.MockClock, seconds: float, hashes: Hashes, *events: Exit
-) -> list[tuple[str, str]]:
-    """As `told`, where the workers are busy until `seconds` have passed."""
-    results: list[tuple[str, str]] = []
-
-    async def wait() -> None:
-        results.extend(await told(hashes, *events))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        await trio.testing.wait_all_tasks_blocked()
-        assert not results
-        clock.jump(seconds)
-    return results
-
-
-async def test_a_slow_file_times_out(path: Path, slow: Path, mock_clock: trio.testing.MockClock) -> None:
-    """An event waits for its file no longer than the limit, and says so; known files do not suffer."""
-    hashes = new_hashes(wait_s=WAIT_S)
-    assert await told(hashes, run_of(path)) == [verified(path)]
-    found = await told_after(mock_clock, WAIT_S, hashes, run_of(slow), run_of(path))
-    assert found == [(UNKNOWN, "timeout"), verified(path)]
-    assert hashes.statistics()["timeouts"] >= 1
-    await idle(hashes)
-
-
-async def test_a_blocked_worker_blocks_no_known_file(
-    path: Path, slow: Path, mock_clock: trio.testing.MockClock
-) -> None:
-    """While every worker is held by a file, new files time out and known ones are told at once."""
-    hashes = new_hashes(wait_s=WAIT_S, workers=1)
-    assert await told(hashes, run_of(path)) == [verified(path)]
-    await told_after(mock_clock, WAIT_S, hashes, run_of(slow))
-    assert hashes.statistics()["workers_busy"] == 1
-    assert await told(hashes, run_of(path)) == [verified(path)]
-    other = executable(path.with_name("other"))
-    assert await told_after(mock_clock, WAIT_S, hashes, run_of(other)) == [(UNKNOWN, "timeout")]
-    assert hashes.statistics()["workers_busy"] == 1
-    await idle(hashes)
-    mock_clock.jump(LATER_S)
-    assert await told(hashes, run_of(other)) == [verified(other)]
+async def test_a_path_is_worth_more_than_none(path: Path) -> None:
+    """Where one event of a file does not know its path and another does, both have the digest."""
+    unknown, known = run_of(path), run_of(path)
+    unknown.exe = b""
+    assert await told(new_hashes(), unknown, known) == [verified(path)] * 2
 
 
 def unlink(path: Path) -> None:
@@ -156,7 +116,7 @@ def link(path: Path) -> None:
 
 @pytest.mark.parametrize("hinder", [unlink, make_fifo, replace, link], ids=lambda hinder: hinder.__name__)
 async def test_a_failure_is_not_for_ever(
-    path: Path, hinder: Callable[[Path], None], autojump_clock: trio.testing.MockClock
+    path: Path, hinder: Callable[[Path], None], mock_clock: trio.testing.MockClock
 ) -> None:
     """What hid a file once, at one path, does not hide it when it runs again where it can be reached."""
     hashes = new_hashes()
@@ -167,13 +127,24 @@ async def test_a_failure_is_not_for_ever(
     first.exe_file = run_of(other).exe_file
     ((digest, status),) = await told(hashes, first)
     assert (digest, status != "verified") == (UNKNOWN, True)
-    await trio.sleep(LATER_S)
+    mock_clock.jump(LATER_S)
     assert await told(hashes, run_of(other)) == [verified(other)]
 
 
-async def test_what_fails_is_not_tried_for_every_event(path: Path, autojump_clock: trio.testing.MockClock) -> None:
+async def test_what_fails_is_not_tried_for_every_event(path: Path, mock_clock: trio.testing.MockClock) -> None:
     """A file that cannot be reached costs no look a batch: its events are told the same at once."""
     hashes = new_hashes()
     event, again = run_of(path), run_of(path)
-    path.unlink()
-    assert await told(hashes, event) == await told(hashes, again) == [(UNKNOWN, "gone")]
+    expected = found(event)
+    path.rename(path.with_name("away"))
+    assert await told(hashes, event) == [(UNKNOWN, "gone")] != expected
+    path.with_name("away").rename(path)
+    assert await told(hashes, again) == [(UNKNOWN, "gone")]
+
+
+async def test_no_more_files_wait_than_the_bound(tmp_path: Path) -> None:
+    """Of more new files than may wait, the first are hashed and the others told as rate_limited."""
+    hashes = new_hashes(waiting_files=5)
+    events = [run_of(executable(tmp_path / str(number))) for number in range(9)]
+    statuses = [status for _, status in await told(hashes, *events)]
+    assert statuses == ["verified"] * 5 + ["rate_limited"] * 4

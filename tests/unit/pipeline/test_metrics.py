@@ -68,7 +68,7 @@ def latencies() -> Mapping[str, Latency]:
 def test_the_ledgers_figures(ledger: Ledger) -> None:
     """Every figure of the ledger and of every part is served, and the process's own."""
     listen = f"127.0.0.1:{free_port()}"
-    with serve(listen, ledger, statistics, latencies):
+    with serve(listen, ledger, statistics, latencies, {}):
         found = scrape(listen)
     stages = {"emitted": 10, "dropped_ring": 2, "filtered": 4, "decoded": 7, "malformed": 1, "missing": 3}
     for stage, value in stages.items():
@@ -86,7 +86,7 @@ def test_the_ledgers_figures(ledger: Ledger) -> None:
 def test_latencies(ledger: Ledger) -> None:
     """Each sink's latency is a histogram that counts every event, its buckets cumulative."""
     listen = f"127.0.0.1:{free_port()}"
-    with serve(listen, ledger, statistics, latencies):
+    with serve(listen, ledger, statistics, latencies, {}):
         found = scrape(listen)
     name = "hookline_ack_latency_seconds"
     buckets = {"0.001": 0, "0.001585": 3, "0.398107": 3, "0.501187": 5, "1000.0": 5, "+Inf": 6}
@@ -99,7 +99,7 @@ def test_each_look_is_of_now(ledger: Ledger) -> None:
     """What changed since the last look is in the next one."""
     listen = f"127.0.0.1:{free_port()}"
     emitted = labelled("hookline_events_total", kind="execve", stage="emitted")
-    with serve(listen, ledger, statistics, latencies):
+    with serve(listen, ledger, statistics, latencies, {}):
         assert scrape(listen)[emitted] == 10
         ledger.source(59, emitted=11, dropped=2, filtered=4)
         assert scrape(listen)[emitted] == 11
@@ -111,7 +111,7 @@ def test_the_thread_ends_with_the_block(ledger: Ledger, raises: bool) -> None:
     before = set(threading.enumerate())
     port = free_port()
     try:
-        with serve(f"127.0.0.1:{port}", ledger, statistics, latencies):
+        with serve(f"127.0.0.1:{port}", ledger, statistics, latencies, {}):
             assert set(threading.enumerate()) > before
             if raises:
                 raise KeyError
@@ -125,7 +125,7 @@ def test_the_thread_ends_with_the_block(ledger: Ledger, raises: bool) -> None:
 def test_no_address_no_thread(ledger: Ledger) -> None:
     """An empty address serves nothing."""
     before = threading.enumerate()
-    with serve("", ledger, statistics, latencies):
+    with serve("", ledger, statistics, latencies, {}):
         assert threading.enumerate() == before
 
 
@@ -135,7 +135,7 @@ def test_ipv6(ledger: Ledger) -> None:
         listen = f"[::1]:{free_port('::1')}"
     except OSError:
         pytest.skip("this host has no IPv6 loopback address")
-    with serve(listen, ledger, statistics, latencies):
+    with serve(listen, ledger, statistics, latencies, {}):
         assert labelled("hookline_part", part="hashes", figure="entries") in scrape(listen)
 
 
@@ -144,6 +144,6 @@ def test_an_address_that_is_taken(ledger: Ledger) -> None:
     before = threading.enumerate()
     with socket.create_server(("127.0.0.1", 0)) as other:
         listen = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(Exception, match=listen), serve(listen, ledger, statistics, latencies):
+        with pytest.raises(Exception, match=listen), serve(listen, ledger, statistics, latencies, {}):
             pass
     assert threading.enumerate() == before
