@@ -18,6 +18,7 @@ from pipeline.enrich.hashes import Hashes, sha256_fields
 from pipeline.enrich.host import Host
 from pipeline.enrich.process_tree import ProcessTree
 from pipeline.enrich.runtimes import Roots
+from pipeline.enrich.socket_owners import SocketOwners
 from pipeline.enrich.stage import Enrichment, enrich
 from pipeline.enrich.users import Users
 from pipeline.gap import Gap
@@ -78,13 +79,14 @@ class Pipeline:
         self._with_containers = live and containers.enabled
         self._hashes = Hashes(config.enrich.hashes) if config.enrich.hashes.enabled else None
         self.stages = {name: Latency() for name in ("decode", "enrich", "encode")}
+        self._socket_owners = SocketOwners(self.tree, self._hashes.md5_of if self._hashes is not None else None)
 
     def enrichments(self) -> tuple[Enrichment, ...]:
         # The tree first: it knows the path that the hash is taken by, which may wait.
         watch = (self._watch,) if self._watch is not None else ()
         hashes = (self._hashes,) if self._hashes is not None else ()
         containers = (self._containers,) if self._with_containers else ()
-        return (self.tree, *watch, self.users, *containers, *hashes)
+        return (self.tree, *watch, self.users, *containers, *hashes, self._socket_owners)
 
     def statistics(self) -> dict[str, Mapping[str, int]]:
         """Every part's figures, for the metrics."""
@@ -93,6 +95,7 @@ class Pipeline:
             "users": self.users.statistics(),
             "containers": self._containers.statistics(),
             **({"hashes": self._hashes.statistics()} if self._hashes is not None else {}),
+            "socket_owners": self._socket_owners.statistics(),
             **({"watch": self._watch.statistics()} if self._watch is not None else {}),
             **self.delivery.statistics(),
         }

@@ -166,6 +166,8 @@ class Part:
     """
 
     piece: str
+    absent: str = ""
+    """What smith says where it is nothing, instead of leaving it out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,9 @@ def _members(event: type[HostEvent], run_id: str, host: Host, without: frozenset
         at: Callable[[str], str] = str if source else "e.{}".format
         value = at(field.name)
         if field.part is not None:
-            yield Member(field.names.smith, Leaf("%s", (f"json_part({value})",), optional=True), source)
+            absent = field.part.absent
+            part = f"json_part({value}{f' or {absent!r}' * bool(absent)})"
+            yield Member(field.names.smith, Leaf("%s", (part,), optional=not absent), source)
             continue
         text = (
             Leaf(number_format(field), (value,))

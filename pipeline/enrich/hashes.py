@@ -216,6 +216,11 @@ class Hashes:
         await trio.sleep(_END_S)
         self._jobs.give_up_all()
 
+    def md5_of(self, file: bytes) -> str:
+        """The digest of a file of that identity, if it is known; else empty."""
+        md5, _status = self._known.get(file, ("", ""))
+        return md5 if md5 != UNKNOWN else ""
+
     def statistics(self) -> Mapping[str, int]:
         return {
             "size": len(self._known),

@@ -136,6 +136,29 @@ class ProcessTree:
         except OSError:
             return b""
 
+    def executable_of(self, event: ProcessEvent, tgid: int) -> tuple[bytes, bytes]:
+        """Path and identity of what runs in `tgid`, the process of `event`, one of its line, or a living one."""
+        process = self._processes.get(event.tgid)
+        while process is not None and process.tgid != tgid:
+            process = process.parent
+        process = process or self._processes.get(tgid)
+        if process is None:
+            return b"", NO_FILE
+        if not process.exe and self._ask_proc:
+            self._look_at_executable(process)
+        return process.exe, process.exe_file
+
+    def _look_at_executable(self, process: Process) -> None:
+        """Of a process that did nothing since the start. Its id may have gone to another meanwhile."""
+        link = b"/proc/%d/exe" % process.tgid
+        try:
+            exe, file = os.readlink(link), FileId.of(os.stat(link)).pack()
+        except OSError:
+            return
+        read = _stat_of(process.tgid)
+        if read is not None and read[1] == process.start // _TICK_NS * _TICK_NS:
+            process.exe, process.exe_file = exe, file
+
     def _comm_of(self, tgid: int) -> bytes:
         read = _stat_of(tgid) if self._ask_proc else None
         return read[2] if read else b"?"

@@ -6,6 +6,8 @@
  * reads; for one that did, all open calls share the program that tells.
  */
 
+#include "process/socket_owner.h"
+
 #define CREATE_FILE_FMODE_CREATED 0x100000	/* FMODE_CREATED, Linux 4.19 */
 #define CREATE_FILE_O_CREAT	0100
 #define CREATE_FILE_O_TMPFILE	020000000	/* __O_TMPFILE */
@@ -13,14 +15,14 @@
 #define CREATE_FILE_NR_OPENAT	257
 #define CREATE_FILE_LANE	HL_LANE_OF(HL_FORM_CREATE_FILE)
 
-static __always_inline void create_file_go_on(void *ctx)
+static __always_inline void create_file_go_on(void *ctx, u32 program)
 {
 #if defined(HL_FORM_CREATE_FILE_FENTRY)
-	hl_fexit_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+	hl_fexit_tails.call(ctx, program);
 #elif defined(HL_FORM_CREATE_FILE_KPROBE)
-	hl_kprobe_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+	hl_kprobe_tails.call(ctx, program);
 #else
-	hl_tails.call(ctx, HL_TAIL_CREATE_FILE_REPORT);
+	hl_tails.call(ctx, program);
 #endif
 }
 
@@ -37,7 +39,7 @@ static __always_inline int create_file_call(void *ctx, struct file *file, s32 de
 	record->passed[0] = (u64)file;
 	record->passed[1] = descriptor;
 	record->walking = false;
-	create_file_go_on(ctx);
+	create_file_go_on(ctx, HL_TAIL_CREATE_FILE_REPORT);
 	hl_discard(record);
 	return 0;
 }
@@ -130,10 +132,32 @@ int create_file_report(void *ctx)
 		return 0;
 	how = hl_walk(record);
 	if (how == HL_WALK_MORE)
-		create_file_go_on(ctx);
+		create_file_go_on(ctx, HL_TAIL_CREATE_FILE_REPORT);
 	if (how != HL_WALK_DONE)
 		record->header.flags |= HL_CREATE_FILE_PATH_CUT;
 	hl_body(record, create_file)->path_length = hl_append_path(record, how);
+	create_file_go_on(ctx, HL_TAIL_CREATE_FILE_SOCKET);
+	record->header.flags |= HL_CREATE_FILE_SOCKET_CUT;
+	hl_submit(record);
+	return 0;
+}
+
+static __always_inline bool create_file_is_pipe(u32 number)
+{
+	struct file *file = hl_descriptor(number);
+	struct inode *inode = READ(file->f_inode);
+
+	return socket_owner_is_pipe(READ(inode->i_mode));
+}
+
+int create_file_socket(void *ctx)
+{
+	struct hl_record *record = hl_this_record_in(CREATE_FILE_LANE);
+
+	if (!record)
+		return 0;
+	hl_body(record, create_file)->socket_length = socket_owner_append(
+		record, create_file_is_pipe(0) || create_file_is_pipe(1), HL_CREATE_FILE_SOCKET_CUT);
 	hl_submit(record);
 	return 0;
 }

@@ -8,6 +8,14 @@ from typing import Annotated
 
 from probes.event import UNKNOWN, HashedFile, Names, Opaque, ProcessEvent, Tail, s32, u32, u64
 from probes.probe import Form, Hook, Ladder, Mechanism, Probe, TailProgram
+from probes.process.socket_owner import (
+    SOCKET_FIELDS,
+    SOCKET_OWNER_STRUCTS,
+    SocketOwner,
+    SocketProcess,
+    SocketProcessExe,
+    SocketProcessMd5,
+)
 from probes.text import printable, to_text
 
 
@@ -20,6 +28,7 @@ class CreateFile(ProcessEvent, gc=False):
     category = "file"
     action_type = "creation"
     hashed_file = HashedFile("created", "path", "create_file_md5", "create_file_hash_status", "create_file_sha256")
+    derived = SOCKET_FIELDS
 
     fd: Annotated[s32, Names("Descriptor of the new file; -1: not known.", None, "hookline.file.fd", "long")]
     device: Annotated[u32, Names("Device, in the kernel's encoding.", None, "hookline.file.device", "long")]
@@ -32,6 +41,9 @@ class CreateFile(ProcessEvent, gc=False):
         Tail(4096),
         Names("Path in the mount namespace.", "file_path", "file.path", "wildcard"),
     ]
+    socket: SocketOwner
+    socket_process_exe: SocketProcessExe
+    socket_process_exe_md5: SocketProcessMd5
     create_file_md5: Annotated[
         str, Names("MD5 of the file, once its creator has closed it.", "create_file_md5", "file.hash.md5")
     ] = UNKNOWN
@@ -47,6 +59,7 @@ class CreateFile(ProcessEvent, gc=False):
             "hookline.file.hash_status",
         ),
     ] = UNKNOWN
+    socket_process: SocketProcess = ""
 
     def summary(self) -> str:
         return printable(f"{self.user} {self.pid} {to_text(self.exe)} created {to_text(self.path)} {self.pid_tree}")
@@ -68,7 +81,7 @@ def _function(name: Ladder, mechanism: Mechanism, misses: str) -> Iterator[Form]
         yield Form(
             name,
             hooks=(Hook("create_file_open_returned", mechanism, function, sees="every open, the kernel's own too"),),
-            tails=(TailProgram("create_file_report", mechanism),),
+            tails=(TailProgram("create_file_report", mechanism), TailProgram("create_file_socket", mechanism)),
             misses=f"mknod(2), which descriptor the file got{misses}",
         )
 
@@ -94,7 +107,7 @@ PROBE = Probe(
                     sees="files created through io_uring",
                 ),
             ),
-            tails=(TailProgram("create_file_report", "tracepoint"),),
+            tails=(TailProgram("create_file_report", "tracepoint"), TailProgram("create_file_socket", "tracepoint")),
             misses=(
                 "mknod(2), 32-bit system calls, files made by the kernel itself, io_uring opens into a fixed-file "
                 "slot, and a file whose descriptor another thread closes before the open has returned"
@@ -102,7 +115,8 @@ PROBE = Probe(
         ),
     ),
     structs={
-        "file": ("f_mode", "f_flags"),
+        **SOCKET_OWNER_STRUCTS,
+        "file": ("f_mode", "f_flags", *SOCKET_OWNER_STRUCTS["file"]),
         "inode": ("i_mode", "i_generation"),
         "io_kiocb": ("opcode",),
     },

@@ -5,6 +5,8 @@
  * the caller's registers still hold what it asked for.
  */
 
+#include "process/socket_owner.h"
+
 #define EXECVE_FAILED_ARGS	256
 #define EXECVE_BLOCK		4096	/* bytes of an environment that are searched at once */
 #define EXECVE_STEPS		1024	/* words and strings that are looked at at once */
@@ -234,13 +236,18 @@ static __always_inline bool execve_environment(struct hl_record *record, u64 end
 	return at >= end;
 }
 
-static __always_inline void execve_go_on(void *ctx)
+static __always_inline void execve_call(void *ctx, u32 program)
 {
 #ifdef HL_FORM_EXECVE_TRACEPOINT
-	hl_raw_tails.call(ctx, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+	hl_raw_tails.call(ctx, program);
 #else
-	hl_call(ctx, HL_FORM_EXECVE, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
+	hl_call(ctx, HL_FORM_EXECVE, program);
 #endif
+}
+
+static __always_inline void execve_go_on(void *ctx)
+{
+	execve_call(ctx, HL_TAIL_EXECVE_SUCCEEDED_PATHS);
 }
 
 /* At sched_process_exec, or in finalize_exec(), with which every loader of an image ends. */
@@ -275,11 +282,16 @@ int execve_succeeded_paths(void *ctx)
 	if (!record)
 		return 0;
 	body = hl_body(record, execve);
-	if (record->stage <= EXECVE_PATHS) {
+	if (record->stage < EXECVE_PATHS) {
 		if (!execve_paths(record)) {
 			execve_go_on(ctx);
 			execve_paths_cut(record);
 		}
+		record->stage = EXECVE_PATHS;
+		execve_call(ctx, HL_TAIL_EXECVE_SUCCEEDED_SOCKET);
+		record->header.flags |= HL_EXECVE_SOCKET_CUT;
+	}
+	if (record->stage == EXECVE_PATHS) {
 		body->argv_length = hl_append_block(record, READ(mm->arg_start), READ(mm->arg_end),
 						    HL_EXECVE_ARGV_MAX, HL_EXECVE_ARGV_CUT);
 		record->stage = EXECVE_PATHS + 1;
@@ -293,6 +305,29 @@ int execve_succeeded_paths(void *ctx)
 		record->header.flags |= HL_EXECVE_ENVIRONMENT_CUT;
 	}
 	body->environment_length = record->header.length - record->passed[EXECVE_TAIL];
+	hl_submit(record);
+	return 0;
+}
+
+/* Finds the socket, between the paths and the arguments. */
+int execve_succeeded_socket(void *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct mm_struct *mm = READ(task->mm);
+	struct hl_record *record = hl_this_record_in(HL_LANE_OF(HL_FORM_EXECVE));
+	struct hl_execve *body;
+
+	if (!record)
+		return 0;
+	body = hl_body(record, execve);
+	body->socket_length = socket_owner_append(record, socket_owner_is_pipe(body->stdin_mode) ||
+							  socket_owner_is_pipe(body->stdout_mode),
+						  HL_EXECVE_SOCKET_CUT);
+	execve_go_on(ctx);
+	/* That was the last call that the kernel allows. */
+	body->argv_length = hl_append_block(record, READ(mm->arg_start), READ(mm->arg_end),
+					    HL_EXECVE_ARGV_MAX, HL_EXECVE_ARGV_CUT);
+	record->header.flags |= HL_EXECVE_ENVIRONMENT_CUT;
 	hl_submit(record);
 	return 0;
 }

@@ -7,6 +7,14 @@ from typing import Annotated
 
 from probes.event import Names, Own, ProcessEvent, Result, Tail, Variable, u32, u64
 from probes.probe import Form, Hook, Ladder, Mechanism, Probe, TailProgram
+from probes.process.socket_owner import (
+    SOCKET_FIELDS,
+    SOCKET_OWNER_STRUCTS,
+    SocketOwner,
+    SocketProcess,
+    SocketProcessExe,
+    SocketProcessMd5,
+)
 from probes.text import printable, to_text
 
 
@@ -19,6 +27,7 @@ class Execve(ProcessEvent, gc=False):
     category = "process"
     action_type = "start"
     environment_limit = 2048
+    derived = SOCKET_FIELDS
 
     result: Result
     stdin_mode: Annotated[u32, Names("Type and permission bits of descriptor 0, 0: closed.")]
@@ -36,6 +45,7 @@ class Execve(ProcessEvent, gc=False):
     stdout: Annotated[
         bytes, Tail(4096, "open_file"), Names("What descriptor 1 is.", "stdout", "hookline.process.stdout")
     ]
+    socket: SocketOwner
     argv: Annotated[
         bytes, Tail(32768, "argv"), Own(), Names("Arguments, joined by spaces in smith.", "argv", "process.args")
     ]
@@ -49,6 +59,9 @@ class Execve(ProcessEvent, gc=False):
         Variable("LD_PRELOAD"),
         Names("LD_PRELOAD of the new image.", "LD_PRELOAD", "hookline.process.ld_preload"),
     ]
+    socket_process_exe: SocketProcessExe
+    socket_process_exe_md5: SocketProcessMd5
+    socket_process: SocketProcess = ""
 
     def summary(self) -> str:
         command = to_text(self.argv.rstrip(b"\0").replace(b"\0", b" "))
@@ -79,6 +92,7 @@ def _form(name: Ladder, mechanism: Mechanism, target: str) -> Form:
         ),
         tails=(
             TailProgram("execve_succeeded_paths", mechanism),
+            TailProgram("execve_succeeded_socket", mechanism),
             TailProgram("execve_failed_paths", "tracepoint", needs="execve_failed"),
         ),
         misses="failures of 32-bit system calls; arguments beyond the 256th of a failure",
@@ -93,6 +107,7 @@ PROBE = Probe(
         _form("kprobe", "kprobe", "finalize_exec"),
     ),
     structs={
+        **SOCKET_OWNER_STRUCTS,
         "linux_binprm": ("filename",),
         "mm_struct": ("arg_start", "arg_end", "env_start", "env_end"),
         "fs_struct": ("pwd",),

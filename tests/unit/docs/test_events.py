@@ -30,6 +30,8 @@ HOST = Host("host", "192.0.2.1", "boot", "machine", "6.1")
 RESPONSE = bytes.fromhex("00018180000100010000000001610000010001c00c000100010000003c0004c0000201ff")
 """A DNS response with everything, a fault too: a byte behind its end."""
 
+SOCKET = struct.pack("<4HI16s16s", 2, 1, 40_000, 443, 1, bytes(16), bytes(16))
+
 
 def full(kind: type[HostEvent], **given: Any) -> HostEvent:
     """An event of `kind` that has a value in every field."""
@@ -39,6 +41,8 @@ def full(kind: type[HostEvent], **given: Any) -> HostEvent:
             continue
         if field.name == "packet":
             values[field.name] = RESPONSE
+        elif field.name == "socket":
+            values[field.name] = SOCKET
         elif field.part is not None:
             values[field.name] = "2" if field.names.ecs_type == "long" else "text"
         elif field.python_type is int:

@@ -80,7 +80,8 @@ def smith(event: HostEvent, run: str, host: Host, boot_offset: int) -> dict[str,
         if name is None:
             continue
         if field.part is not None:
-            told |= {name: value} if value else {}
+            shown = value or field.part.absent
+            told |= {name: shown} if shown else {}
         elif field.derived is not None:
             found = derived(event, field)
             told[name] = UNKNOWN if found is None else str(found)
@@ -158,7 +159,9 @@ def ecs(event: HostEvent, run: str, host: Host, boot_offset: int) -> dict[str, A
 
 def values(event: HostEvent, field: Field, name: str, boot_offset: int) -> dict[str, Any]:
     if field.derived is not None:
-        return {name: derived(event, field)}
+        made = derived(event, field)
+        is_text = field.names.ecs_type == "keyword" and isinstance(made, int)
+        return {name: str(made) if is_text else made}
     value = getattr(event, field.name)
     if field.part is not None:
         return {name: int(value) if value and field.names.ecs_type == "long" else value}
