@@ -32,18 +32,14 @@
 #define READ_OF(pointer, member) READ((pointer)->member)
 
 /*
- * One member of a struct that hl_task() leads to, 0 where the pointer is NULL.
- * From Linux 5.11 on the verifier knows the types along the way, so that this
- * is a load, which cannot fault; a pointer that was kept in a map, or taken from
- * an array, is for READ().
+ * One member of a struct that hl_task() leads to; 0 where the pointer leads
+ * nowhere. From Linux 5.11 on the verifier knows the types along the way, so that
+ * this is a load, which cannot fault; a pointer that was kept in a map, or taken
+ * from an array, is for READ(). What the kernel declares as __rcu must be compared
+ * with NULL first; elsewhere that only doubles what the verifier has to look at.
  */
 #ifdef HL_BPF_FUNC_get_current_task_btf
-#define FOLLOW(pointer, member) ({					\
-	typeof((pointer)->member) __followed = 0;			\
-	if (pointer)							\
-		__followed = (pointer)->member;				\
-	__followed;							\
-})
+#define FOLLOW(pointer, member) ((pointer)->member)
 #else
 #define FOLLOW(pointer, member) READ((pointer)->member)
 #endif
@@ -216,7 +212,7 @@ static __always_inline struct file *hl_descriptor(u32 number)
 	struct fdtable *table = FOLLOW(files, fdt);
 	struct file *file = NULL;
 
-	if (number < FOLLOW(table, max_fds))
+	if (table && number < FOLLOW(table, max_fds))
 		bpf_probe_read_kernel(&file, sizeof(file), FOLLOW(table, fd) + number);
 	return file;
 }
@@ -274,8 +270,13 @@ static __always_inline void hl_fill_executable(struct hl_file_id *id, struct tas
 {
 	struct mm_struct *mm = FOLLOW(task, mm);
 	struct file *file = FOLLOW(mm, exe_file);
-	struct inode *inode = FOLLOW(file, f_inode);
+	struct inode *inode;
 
+	if (!file) {
+		__builtin_memset(id, 0, sizeof(*id));
+		return;
+	}
+	inode = FOLLOW(file, f_inode);
 	hl_fill_file(id, inode, FOLLOW);
 }
 
@@ -287,13 +288,16 @@ static __always_inline u64 hl_cgroup(struct task_struct *task)
 #if defined(HL_pids_cgrp_id) && defined(HAVE_task_struct_cgroups)
 	if (id == HL_CGROUP_ROOT) {
 		struct css_set *set = FOLLOW(task, cgroups);
-		struct cgroup_subsys_state *state = FOLLOW(set, subsys[HL_pids_cgrp_id]);
-		struct cgroup *cgroup = FOLLOW(state, cgroup);
-		struct kernfs_node *node = FOLLOW(cgroup, kn);
-		u64 of_pids = FOLLOW(node, id);
 
-		if (of_pids > HL_CGROUP_ROOT)
-			id = of_pids | HL_CGROUP_V1;
+		if (set) {
+			struct cgroup_subsys_state *state = FOLLOW(set, subsys[HL_pids_cgrp_id]);
+			struct cgroup *cgroup = FOLLOW(state, cgroup);
+			struct kernfs_node *node = FOLLOW(cgroup, kn);
+			u64 of_pids = FOLLOW(node, id);
+
+			if (of_pids > HL_CGROUP_ROOT)
+				id = of_pids | HL_CGROUP_V1;
+		}
 	}
 #endif
 	return id;
@@ -303,7 +307,6 @@ static __always_inline void hl_fill_process(struct hl_header *header, struct tas
 {
 	struct task_struct *leader = FOLLOW(task, group_leader);
 	struct task_struct *parent = FOLLOW(leader, real_parent);
-	struct task_struct *parent_leader = FOLLOW(parent, group_leader);
 	struct signal_struct *signal = FOLLOW(task, signal);
 	struct tty_struct *tty = FOLLOW(signal, tty);
 	u64 pid_tgid = bpf_get_current_pid_tgid();
@@ -313,7 +316,12 @@ static __always_inline void hl_fill_process(struct hl_header *header, struct tas
 	header->pgid = hl_pid_of_type(signal, HL_PIDTYPE_PGID);
 	header->sid = hl_pid_of_type(signal, HL_PIDTYPE_SID);
 	header->start_time = FOLLOW(leader, start_boottime);
-	header->parent_start_time = FOLLOW(parent_leader, start_boottime);
+	header->parent_start_time = 0;
+	if (parent) {
+		struct task_struct *parent_leader = FOLLOW(parent, group_leader);
+
+		header->parent_start_time = FOLLOW(parent_leader, start_boottime);
+	}
 	header->cgroup = hl_cgroup(task);
 	header->sessionid = -1;
 	header->login_uid = -1;
@@ -468,11 +476,13 @@ static __always_inline void hl_fill_identity(struct hl_header *header, struct ta
 	struct cred *cred = (struct cred *)FOLLOW(task, cred);
 	struct task_struct *parent = FOLLOW(task, real_parent);
 
-	header->uid = FOLLOW(cred, uid);
-	header->gid = FOLLOW(cred, gid);
-	header->euid = FOLLOW(cred, euid);
+	if (cred) {
+		header->uid = FOLLOW(cred, uid);
+		header->gid = FOLLOW(cred, gid);
+		header->euid = FOLLOW(cred, euid);
+	}
 	header->tgid = bpf_get_current_pid_tgid() >> 32;
-	header->ppid = FOLLOW(parent, tgid);
+	header->ppid = parent ? FOLLOW(parent, tgid) : 0;
 	hl_fill_executable(&header->exe_file, task);
 }
 

@@ -9,7 +9,7 @@
 
 #define EXECVE_FAILED_ARGS	256
 #define EXECVE_BLOCK		4096	/* bytes of an environment that are searched at once */
-#define EXECVE_STEPS		1024	/* words and strings that are looked at at once */
+#define EXECVE_STEPS		512	/* words and strings that are looked at at once */
 #define EXECVE_LONGEST		24	/* bytes: a word, and two in which a wanted name and its "=" fit */
 #define EXECVE_PIECE		512	/* bytes that are told of a variable, with a NUL */
 #define EXECVE_NR_EXECVEAT		322	/* x86-64 */
@@ -121,16 +121,26 @@ static __always_inline void execve_paths_cut(struct hl_record *record)
 	((u64)(a) | (u64)(b) << 8 | (u64)(c) << 16 | (u64)(d) << 24 |		\
 	 (u64)(e) << 32 | (u64)(f) << 40 | (u64)(g) << 48 | (u64)(h) << 56)
 
-/* Whether `text` begins with one of the names that execve.py declares as Variable. */
+#define EXECVE_SSH_CONN	EXECVE_WORD('S', 'S', 'H', '_', 'C', 'O', 'N', 'N')
+#define EXECVE_LD_PRELO	EXECVE_WORD('L', 'D', '_', 'P', 'R', 'E', 'L', 'O')
+
+/* Whether `text` begins as one of the names that execve.py declares as Variable. */
+static __always_inline bool execve_looks_wanted(const void *text)
+{
+	u64 first = *(const u64 *)text;
+
+	return first == EXECVE_SSH_CONN || first == EXECVE_LD_PRELO;
+}
+
+/* Whether `text` begins with one of them. */
 static __always_inline bool execve_is_wanted(const void *text)
 {
 	u64 first = *(const u64 *)text;
 	u64 second = *(const u64 *)(text + 8);
 
-	if (first == EXECVE_WORD('S', 'S', 'H', '_', 'C', 'O', 'N', 'N'))
+	if (first == EXECVE_SSH_CONN)
 		return (second & ~0ULL >> 8) == EXECVE_WORD('E', 'C', 'T', 'I', 'O', 'N', '=', 0);
-	return first == EXECVE_WORD('L', 'D', '_', 'P', 'R', 'E', 'L', 'O') &&
-	       (second & 0xffffff) == EXECVE_WORD('A', 'D', '=', 0, 0, 0, 0, 0);
+	return first == EXECVE_LD_PRELO && (second & 0xffffff) == EXECVE_WORD('A', 'D', '=', 0, 0, 0, 0, 0);
 }
 
 /* The highest bit of each byte of `word` that is zero. */
@@ -148,9 +158,9 @@ static __always_inline u64 execve_first(u64 bits)
 }
 
 /*
- * Goes through record->path from `at` on, up to `limit` or for as many steps as
- * one program may take, and stops where a wanted string begins: then `found` is
- * set. Gives the place; the string that is there, if any, was looked at.
+ * Goes through record->path up to `limit`, or for as many steps as one program may
+ * take, and stops where a string looks wanted: if it is, `found` is set. Gives the
+ * place; the string that is there, if any, was looked at.
  */
 static __always_inline u64 execve_find(struct hl_record *record, u64 limit, bool *found)
 {
@@ -174,8 +184,8 @@ static __always_inline u64 execve_find(struct hl_record *record, u64 limit, bool
 			continue;
 		}
 		at += execve_first(zeros) + 1;
-		if (execve_is_wanted(record->path + at)) {
-			*found = true;
+		if (execve_looks_wanted(record->path + at)) {
+			*found = execve_is_wanted(record->path + at);
 			break;
 		}
 	}
