@@ -110,7 +110,7 @@ endef
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
-	@echo '  ARGS="..." goes to hookline run (make run) or pytest (make test, make bench).'
+	@echo '  ARGS="..." goes to hookline run (make run), pytest (make test) or bench run (make bench).'
 
 run: ## Watch this host: run the collector (needs root)
 	@$(if $(filter 0,$(shell id -u)),,$(error hookline loads programs into the kernel, which needs root: sudo make run))
@@ -163,11 +163,18 @@ check: ## Lint, format, types and layers
 	done
 	exit $$status
 
-bench: ## Run the benchmarks
+bench: ## Measure everything again, and put it into the documents (needs root; half an hour)
 	@$(functions)
 	prepare dev $(DEV_PACKAGES)
-	[[ -n "$(wildcard bench/test_*.py)" ]] || { say "bench/ has no test_*.py yet."; exit 0; }
-	$(BIN)/python -m pytest bench --benchmark-only $(value ARGS)
+	results=bench/results
+	$(BIN)/bench run --json "$$results/run.json" $(value ARGS)
+	$(BIN)/bench stages --json "$$results/stages.json"
+	$(BIN)/bench overhead --json "$$results/overhead.json"
+	$(BIN)/bench e2e --json "$$results/e2e.json"
+	$(BIN)/python -m pytest bench --benchmark-only -k "ndjson or start" --benchmark-json="$$results/pipeline.json"
+	$(BIN)/python -m bench.document
+	$(BIN)/bench show "$$results/run.json" --stages "$$results/stages.json" --overhead "$$results/overhead.json" \
+		--html build/bench.html
 
 lock: ## Pin the dependencies of pyproject.toml again
 	@$(functions)

@@ -209,7 +209,7 @@ def _overhead(report: overhead.Report) -> str:
     lead = f"Wall time of a workload under each collector in turn, medians of {report.rounds} rounds."
     left = "".join(f"<li>left out: {escape(each)}</li>" for each in (*report.left_out, *report.warnings))
     notes = f"<ul class=doubts>{left}</ul>" if left else ""
-    return section("What a real workload pays", f"<div class=cards>{''.join(cards)}</div>{notes}", lead)
+    return section("What a real workload pays", f"<div class='cards one'>{''.join(cards)}</div>{notes}", lead)
 
 
 def _paid(each: overhead.Watched) -> str:

@@ -123,7 +123,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def save(report: msgspec.Struct, path: Path) -> None:
     """Write it as JSON. Raises OSError."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    path.write_bytes(msgspec.json.encode(report) + b"\n")
 
 
 def read(path: Path) -> Report:

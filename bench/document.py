@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Figures in README.md and docs/performance.md: made from ``bench/results``, between marks.
+
+``python -m bench.document`` writes them anew; a test holds the files to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from bench import e2e, overhead, stages
+from bench.machine import Machine
+from bench.report import Report, Row, read, read_as
+from bench.table import figure
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_name("results")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+
+_MARK = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _where(machine: Machine, doubts: Sequence[str], command: str) -> str:
+    virtual = "a virtual machine with " if machine.is_virtual else ""
+    said = "".join(f"\n- {doubt}" for doubt in doubts)
+    doubtful = f"\nWhat makes them doubtful:\n{said}\n" if doubts else ""
+    return (
+        f"`{command}` on {virtual}{machine.cpus} CPUs ({machine.cpu}), Linux {machine.kernel}, "
+        f"{machine.started[:10]}, commit {machine.commit}.\n{doubtful}\n"
+    )
+
+
+def _run() -> Report:
+    return read(RESULTS / "run.json")
+
+
+def _row(row: Row) -> tuple[str, ...]:
+    theirs = row.documented
+    if row.instead is not None:
+        paid = f"any call pays {figure(row.instead.median)} ({figure(row.instead.low)} to {figure(row.instead.high)})"
+        return (f"`{theirs.handler}`", f"{theirs.mean:g}", f"no such handler; {paid}", "", "", "", row.verdict)
+    quantiles = [
+        f"{figure(ours)}{f' ({limit:.3g})' if limit is not None else ''}"
+        for ours, limit in ((row.p50, theirs.p50), (row.p90, theirs.p90), (row.p99, theirs.p99))
+    ]
+    verdict = row.verdict if row.ratio is None else f"{row.verdict}, {row.ratio:.2f}"
+    if not row.source.is_budget and row.ratio is not None:
+        verdict = f"{'won' if row.ratio <= 1 else 'lost'}, {row.ratio:.2f}"
+    return (f"`{theirs.handler}`", f"{theirs.mean:g}", figure(row.mean), *quantiles, verdict)
+
+
+def _rows(*, budget: bool) -> str:
+    columns = ("handler", "theirs, mean", "ours, mean", "p50 (theirs)", "p90", "p99", "verdict, ratio")
+    parts = []
+    report = _run()
+    for source in dict.fromkeys(row.source.name for row in report.rows if row.source.is_budget == budget):
+        rows = [row for row in report.rows if row.source.name == source]
+        parts.append(f"{source}, on {rows[0].source.cpu}:\n\n{_table(columns, map(_row, rows))}")
+    return "\n".join(parts)
+
+
+def _budgets() -> str:
+    report = _run()
+    return _where(report.machine, report.warnings, report.command) + _rows(budget=True)
+
+
+def _references() -> str:
+    return _rows(budget=False)
+
+
+def _programs() -> str:
+    columns = ("program", "by", "n", "mean", "kernel's mean (rounds)", "p50", "p90", "p99", "p99.9", "max")
+    rows = []
+    for each in _run().main_handlers():
+        inside = each.inside
+        kernel = "–" if each.kernel is None else (
+            f"{figure(each.kernel.median)} ({figure(each.kernel.low)}–{figure(each.kernel.high)})"
+        )  # fmt: skip
+        quantiles = (inside.p50, inside.p90, inside.p99, inside.p999, inside.max)
+        rows.append((each.name, each.action, f"{inside.n:,}", figure(inside.mean), kernel, *map(figure, quantiles)))
+    return _table(columns, rows)
+
+
+def _calls() -> str:
+    rows = [
+        (call.title, figure(call.without.median), figure(call.beside.median),
+         f"{figure(call.paid.median)} ({figure(call.paid.low)} to {figure(call.paid.high)})",
+         "noise" if call.paid.is_noise else f"{call.paid.median / call.without.median:+.1%}")
+        for call in _run().calls
+    ]  # fmt: skip
+    return _table(("action", "without", "beside the probes", "paid (95 % interval)", ""), rows)
+
+
+def _stages() -> str:
+    report = read_as(RESULTS / "stages.json", stages.Report, stages.SCHEMA)
+    rows = [
+        (each.name, f"{each.ns.median:,.0f}", f"{each.ns.low:,.0f}", f"{each.ns.high:,.0f}") for each in report.stages
+    ]
+    return _where(report.machine, report.warnings, report.command) + _table(
+        ("stage", "ns an event", "from", "to"), rows
+    )
+
+
+def _overhead() -> str:
+    report = read_as(RESULTS / "overhead.json", overhead.Report, overhead.SCHEMA)
+    rows = [
+        (each.workload, each.collector, f"{each.wall_s.median:.2f}",
+         "–" if each.collector == "nobody"
+         else f"{each.wall_paid.median:+.1%} ({each.wall_paid.low:+.1%} to {each.wall_paid.high:+.1%})",
+         f"{each.system_s.median:.2f}", f"{each.collector_cpu_s.median:.2f}", f"{each.peak_mib:.0f}", f"{each.lost:,}")
+        for each in report.watched
+    ]  # fmt: skip
+    left = "".join(f"\nLeft out: {each}\n" for each in report.left_out)
+    columns = ("workload", "collector", "wall s", "paid", "system s", "its CPU s", "its MiB", "lost")
+    return _where(report.machine, report.warnings, report.command) + _table(columns, rows) + left
+
+
+def _e2e() -> str:
+    report = read_as(RESULTS / "e2e.json", e2e.Report, e2e.SCHEMA)
+    rows = [
+        (each.kind, f"{each.rate:,}", f"{each.achieved:,.0f}", f"{each.events:,}",
+         *(f"{seconds * 1000:.3g}" for seconds in (each.p50_s, each.p90_s, each.p99_s, each.p999_s)),
+         f"{each.dropped:,}")
+        for each in report.latencies
+    ]  # fmt: skip
+    columns = ("sink", "rate, 1/s", "achieved", "events", "p50, ms", "p90", "p99", "p99.9", "not delivered")
+    return _where(report.machine, report.warnings, report.command) + _table(columns, rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "budgets": _budgets,
+    "references": _references,
+    "programs": _programs,
+    "calls": _calls,
+    "stages": _stages,
+    "overhead": _overhead,
+    "e2e": _e2e,
+}
+
+
+def renewed(text: str) -> str:
+    """The text with all that stands between marks made anew. Raises KeyError: a mark of no part; ConfigError."""
+    return _MARK.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[3]}", text)
+
+
+def main() -> None:
+    """Write the documents anew."""
+    for path in DOCUMENTS:
+        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
