@@ -152,6 +152,8 @@ async def stop(producer: AIOKafkaProducer) -> None:
     try:
         await asyncio.wait_for(producer.stop(), _STOP_S)
     except (TimeoutError, KafkaError, OSError):
-        # stop() waits for acknowledgements first, and given up there it leaves task and connections behind.
-        await producer._sender.close()
+        # stop() waits for acknowledgements first, and given up there it leaves tasks and connections behind. The
+        # sender in turn waits for the answers to what it has sent, which end with the connections.
         await producer.client.close()
+        await producer._sender.close()
+        await producer.client.close()  # it may have made new ones

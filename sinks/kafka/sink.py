@@ -45,6 +45,8 @@ class Counters:
     """Sent again since no acknowledgement had come: a consumer may see them twice, with one event id."""
 
     connections: int = 0
+    client_errors: int = 0
+    """What the client's tasks left to the event loop to report. No event counts as delivered by that."""
 
 
 @contextlib.asynccontextmanager
@@ -55,8 +57,10 @@ async def open_sink(config: KafkaConfig) -> AsyncIterator[Sink]:
         SinkError: certificates or the password cannot be read.
     """
     credentials(config)
-    async with trio_asyncio.open_loop():
+    async with trio_asyncio.open_loop() as loop:
         sink = KafkaSink(config, Messages(config.topic, config.schema, config.agent_id or _machine_id()))
+        # Otherwise it would end the collector, such as for a task that was given up with its producer.
+        loop.set_exception_handler(sink.note_client_error)
         try:
             yield sink
         finally:
@@ -162,6 +166,10 @@ class KafkaSink:
         """
         await trio.to_thread.run_sync(credentials, self._config)
         await self.disconnect()
+
+    def note_client_error(self, _loop: object, _context: object) -> None:
+        """Asyncio's loop reports what no task handled."""
+        self._counters.client_errors += 1
 
     def statistics(self) -> Mapping[str, int]:
         """The fields of ``Counters``, and those of its dead letters."""

@@ -23,6 +23,7 @@ from sinks.deadletters import read
 from sinks.elasticsearch import Refused, connect
 from tests.servers.elasticsearch import Elasticsearch
 from tests.servers.feeding import config_for, expected, feeding, ids
+from tests.servers.process import free_port
 from tests.unit.docs.test_events import full
 from tests.unit.pipeline.samples import host_events
 
@@ -66,6 +67,17 @@ async def test_what_is_sent_again_is_there_once(server: Elasticsearch, tmp_path:
         await feed.executions(50)
         await feed.until("delivered", 100)
         assert feed.figures()["already_there"] == 50
+    assert ids(server, config) == expected(feed)
+
+
+async def test_several_hosts(server: Elasticsearch, tmp_path: Path) -> None:
+    """Of two hosts one does not answer: all events arrive by the other, once."""
+    nobody = f"{server.url.rpartition(':')[0]}:{free_port()}"
+    config = config_for(server, tmp_path, hosts=(nobody, server.url), bulk_bytes=65_536)
+    async with feeding(config) as feed:
+        for _ in range(3):
+            await feed.executions(300)
+    assert feed.total("delivered") == 900
     assert ids(server, config) == expected(feed)
 
 
