@@ -173,6 +173,7 @@ def test_what_the_spool_has_survives(receivers: Receivers, tmp_path: Path) -> No
         **receivers.tables(durability="disk"),
         "metrics": {"listen": listen},
         "pipeline": {"shutdown_s": 20.0},
+        "collector": {"probes": ["execve", "exit", "fork"]},
     }
     acknowledged = {"kafka": "messages", "search": "documents"}
     with Collector(tmp_path, tables) as collector:
