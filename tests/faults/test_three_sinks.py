@@ -32,6 +32,7 @@ from tests.unit.pipeline.test_metrics import free_port, labelled, scrape
 EVENTS = 200_000
 _REPLAY_S = 540.0
 _ARRIVAL_S = 120.0
+SPOOLED = ("kafka", "search")
 
 
 class _Smith(msgspec.Struct):
@@ -175,22 +176,21 @@ def test_what_the_spool_has_survives(receivers: Receivers, tmp_path: Path) -> No
         "pipeline": {"shutdown_s": 20.0},
         "collector": {"probes": ["execve", "exit", "fork"]},
     }
-    acknowledged = {"kafka": "messages", "search": "documents"}
     with Collector(tmp_path, tables) as collector:
         executions(200)
         before = {event["event_id"] for event in collector.sync()}
-        for sink, name in acknowledged.items():
-            until(lambda sink=sink, name=name: figure(listen, sink, name) >= len(before), f"all before in {sink}")  # type: ignore[misc]
+        until(lambda: figure(listen, "kafka", "messages") >= len(before), "all before in kafka", _ARRIVAL_S)
+        until(lambda: arrived(listen) >= len(before), "all before in Elasticsearch", _ARRIVAL_S)
         receivers.kafka.server.freeze()
         receivers.search.server.freeze()
         for _ in range(8):
             executions(50)
             collector.sync()
-        for sink in acknowledged:
-            until(lambda sink=sink: figure(listen, sink, "spool_batches") >= 8, f"batches for {sink}")  # type: ignore[misc]
+        for sink in SPOOLED:
+            until(lambda sink=sink: figure(listen, sink, "spool_batches") >= 8, f"batches for {sink}", _ARRIVAL_S)  # type: ignore[misc]
         collector.send(signal.SIGKILL)
         collector.process.wait()
-    promised = {sink: kept_by(tmp_path / "spool.db", sink) for sink in acknowledged}
+    promised = {sink: kept_by(tmp_path / "spool.db", sink) for sink in SPOOLED}
     receivers.kafka.server.thaw()
     receivers.search.server.thaw()
     with Collector(tmp_path, tables) as collector:
