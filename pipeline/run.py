@@ -26,6 +26,7 @@ from pipeline.stages import Pipeline, new_ledger
 from pipeline.watch import Watch
 from probes.kernel.loader import Loaded, Loading
 from probes.kernel.ring import Span
+from probes.registry import all_probes
 from sinks.protocol import SinkError
 
 _M_ARENA_MAX = -8
@@ -184,6 +185,12 @@ def _running(loaded: Loaded) -> list[str]:
     return [report.name for report in tuple(loaded.reports.values()) if not report.error]
 
 
+def _forms(loaded: Loaded) -> dict[str, str]:
+    """What each probe is attached to, of those that have a choice."""
+    several = {name for name, probe in all_probes().items() if len(probe.forms) > 1}
+    return {report.name: report.form for report in tuple(loaded.reports.values()) if report.name in several}
+
+
 def _report(loaded: Loaded) -> None:
     for report in loaded.reports.values():
         if report.error:
@@ -191,7 +198,7 @@ def _report(loaded: Loaded) -> None:
         for hook in report.hooks:
             if hook.missing:
                 log.warning("a hook is missing", probe=report.name, misses=hook.sees, reason=hook.missing)
-    log.info("collecting", probes=_running(loaded))
+    log.info("collecting", probes=_running(loaded), forms=_forms(loaded))
 
 
 async def _obey(signals: AsyncIterator[int], stop: trio.Event, hangups: trio.MemorySendChannel[None] | None) -> None:

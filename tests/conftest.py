@@ -8,13 +8,14 @@ import subprocess
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.servers.artifacts import ServersUnavailable
-from tests.servers.elasticsearch import Elasticsearch
-from tests.servers.kafka import Kafka
-from tests.servers.running import AnyServer, of_session
+if TYPE_CHECKING:
+    from tests.servers.elasticsearch import Elasticsearch
+    from tests.servers.kafka import Kafka
+    from tests.servers.running import AnyServer
 
 TESTS = Path(__file__).parent
 TRACEFS = Path("/sys/kernel/tracing")
@@ -136,6 +137,10 @@ def _live_tests_have_tracefs(request: pytest.FixtureRequest) -> None:
 
 
 def server(name: str) -> Iterator[AnyServer]:
+    # Imported here: a guest has no use for them, and importing takes seconds there.
+    from tests.servers.artifacts import ServersUnavailable
+    from tests.servers.running import of_session
+
     try:
         with of_session(name) as running:
             yield running

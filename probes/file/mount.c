@@ -24,7 +24,7 @@ static __always_inline u32 mount_text(struct hl_record *record, const char *from
 	if (!from)
 		return 0;
 	if (user)
-		length = hl_append_string(record, from, limit, bpf_probe_read_user_str);
+		length = hl_append_string(record, from, limit, hl_read_user_str);
 	else
 		length = hl_append_string(record, from, limit, bpf_probe_read_kernel_str);
 	if (!length || length == limit)

@@ -62,7 +62,7 @@ static __always_inline const char *names_walk_to_start(struct hl_record *record,
 	hl_walk_from(record, start);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < NAMES_DOTS; i++) {
-		if (bpf_probe_read_user_str(next, sizeof(next), name) < 0)
+		if (hl_read_user_str(next, sizeof(next), name) < 0)
 			break;
 		if (next[0] == '/') {
 			name++;
@@ -124,7 +124,7 @@ static __always_inline bool names_tell(struct hl_record *record, const u32 form,
 	}
 	if (form == HL_BY_TRACEPOINT) {
 		rest = hl_append_string(record, (const char *)record->passed[at + 1], HL_PATH_SIZE,
-					bpf_probe_read_user_str);
+					hl_read_user_str);
 		if (!rest)
 			how = HL_WALK_CUT;
 	}

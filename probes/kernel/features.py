@@ -191,6 +191,8 @@ def _try_tracing(btf: Btf, function: str) -> str:
     number = btf.function(function)
     if number is None:
         return f"this kernel has no function {function} that BTF knows"
+    if kernel_release() != os.uname().release:  # the compiler is shown another kernel, which is not there to ask
+        return ""
     try:
         os.close(load("fentry", "hl_try", RETURN_ZERO, number))
     except LoadError as error:

@@ -645,8 +645,20 @@ static __always_inline u32 hl_append_kernel(struct hl_record *record, const void
 }
 
 /*
- * Appends a string of at most `limit` bytes with its NUL; `read` is one of the
- * two *_str helpers. Gives the length with the NUL, or 0.
+ * As bpf_probe_read_user_str(): the length with the NUL, negative where nothing can be read. Older kernels, 5.10 and 6.1
+ * among them, give 0 for an empty string, though they write its NUL.
+ */
+static __always_inline s64 hl_read_user_str(void *to, const u32 size, const void *from)
+{
+	s64 length = bpf_probe_read_user_str(to, size, from);
+
+	return length ? length : 1;
+}
+
+/*
+ * Appends a string of at most `limit` bytes with its NUL; `read` is
+ * hl_read_user_str() or bpf_probe_read_kernel_str(). Gives the length with the
+ * NUL, or 0.
  */
 #define hl_append_string(record, from, limit, read) ({			\
 	u64 __at = (record)->header.length;				\

@@ -28,7 +28,7 @@ from probes.kernel.finder import Attached, Found, Message, Opening, Search
 
 _PACKAGES = Path(__file__).parents[2]
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 20.0
 """How long a finder may be at one thing."""
 
 _SEARCH_S = 60.0

@@ -133,6 +133,7 @@ PROBE = Probe(
                     "tcp_session_accepted_by_io_uring",
                     "tracepoint",
                     "io_uring:io_uring_complete",
+                    fields=("req",),  # since Linux 5.16
                     optional=True,
                     sees="who accepts a connection through io_uring",
                 ),

@@ -195,7 +195,7 @@ static __always_inline u64 execve_find(struct hl_record *record, u64 limit, bool
 /* Appends the string at `from`; gives its length with the NUL, or 0 where the search cannot go on. */
 static __always_inline u32 execve_append_variable(struct hl_record *record, u64 from)
 {
-	u32 length = hl_append_string(record, (void *)from, EXECVE_PIECE, bpf_probe_read_user_str);
+	u32 length = hl_append_string(record, (void *)from, EXECVE_PIECE, hl_read_user_str);
 	u8 next = 0;
 
 	/* A full piece ends its string only if a NUL follows. */
@@ -363,7 +363,7 @@ int execve_failed(struct hl_sys_exit *ctx)
 	}
 	record->passed[0] = argv;
 	hl_body(record, execve)->result = ctx->result;
-	length = hl_append_string(record, (char *)filename, HL_EXECVE_FILENAME_MAX, bpf_probe_read_user_str);
+	length = hl_append_string(record, (char *)filename, HL_EXECVE_FILENAME_MAX, hl_read_user_str);
 	hl_body(record, execve)->filename_length = hl_chop(record, length);
 	if (!length || length == HL_EXECVE_FILENAME_MAX)
 		record->header.flags |= HL_EXECVE_FILENAME_CUT;
@@ -388,7 +388,7 @@ static __always_inline u32 execve_failed_argv(struct hl_record *record, const ch
 			return 0;
 		if (i == EXECVE_FAILED_ARGS || record->header.length - start > HL_EXECVE_ARGV_MAX - HL_PATH_SIZE)
 			return HL_EXECVE_ARGV_CUT;
-		length = hl_append_string(record, argument, HL_PATH_SIZE, bpf_probe_read_user_str);
+		length = hl_append_string(record, argument, HL_PATH_SIZE, hl_read_user_str);
 		if (!length || length == HL_PATH_SIZE)
 			return HL_EXECVE_ARGV_CUT;
 	}

@@ -65,8 +65,10 @@ static __always_inline struct vm_area_struct *mprotect_find(struct mm_struct *mm
 	/* A node is its address with its type and more in the lower 8 bits; those of the root differ. */
 #pragma clang loop unroll(disable)
 	for (int level = 0; level < MPROTECT_LEVELS; level++) {
-		u64 node = entry & ~0xffULL;
-		u32 type = entry >> 3 & 15;
+		/* Read anew each time: kept in a register at first, it makes a loop that Linux 6.1 refuses as one. */
+		u64 here = *(volatile u64 *)&entry;
+		u64 node = here & ~0xffULL;
+		u32 type = here >> 3 & 15;
 		bool arange = type == MPROTECT_ARANGE;
 		const void *pivots = &((struct maple_range_64 *)node)->pivot;
 		const void *slots = &((struct maple_range_64 *)node)->slot;

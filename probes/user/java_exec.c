@@ -94,7 +94,7 @@ static __always_inline u32 java_exec_arguments(struct java_exec_slot *slot, cons
 		HIDE(at);
 		if (i == JAVA_EXEC_ARGS || at >= HL_JAVA_EXEC_ARGV_MAX)
 			return HL_JAVA_EXEC_ARGV_CUT;
-		length = bpf_probe_read_user_str(slot->argv + at, JAVA_EXEC_ARG_SIZE, argument);
+		length = hl_read_user_str(slot->argv + at, JAVA_EXEC_ARG_SIZE, argument);
 		if (length <= 0)
 			return HL_JAVA_EXEC_ARGV_CUT;
 		slot->argv_length = at + length;
@@ -122,7 +122,7 @@ int java_exec_tries(struct java_exec_enter *ctx)
 		return 0;
 	slot->child_tgid = call->child_tgid;
 	slot->argv_length = 0;
-	length = bpf_probe_read_user_str(slot->command, sizeof(slot->command), (void *)ctx->filename);
+	length = hl_read_user_str(slot->command, sizeof(slot->command), (void *)ctx->filename);
 	slot->command_length = length > 0 ? length - 1 : 0;
 	slot->cut = length <= 0 || length == sizeof(slot->command) ? HL_JAVA_EXEC_COMMAND_CUT : 0;
 	slot->cut |= java_exec_arguments(slot, (const char **)ctx->argv);

@@ -118,7 +118,7 @@ static __always_inline u32 resolve_results(struct hl_record *record, u64 results
 /* Appends a string, which may be NULL; sets `cut` where it is longer than `limit`, or cannot be read. */
 #define resolve_string(record, from, limit, cut) ({				\
 	u32 __got = (from) ? hl_append_string(record, (void *)(from), limit,	\
-					      bpf_probe_read_user_str) : 0;	\
+					      hl_read_user_str) : 0;	\
 										\
 	if ((from) && (!__got || __got == (limit)))				\
 		(record)->header.flags |= (cut);				\

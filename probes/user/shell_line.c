@@ -25,7 +25,7 @@ static __always_inline struct hl_record *shell_line_begin(const void *line, u64 
 	if (!record)
 		return NULL;
 	__builtin_memcpy(hl_body(record, shell_line)->shell, &shell, sizeof(shell));
-	length = hl_append_string(record, line, HL_SHELL_LINE_LINE_MAX, bpf_probe_read_user_str);
+	length = hl_append_string(record, line, HL_SHELL_LINE_LINE_MAX, hl_read_user_str);
 	if (!length || length == HL_SHELL_LINE_LINE_MAX)
 		record->header.flags |= HL_SHELL_LINE_LINE_CUT;
 	hl_body(record, shell_line)->line_length = hl_chop(record, length);

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.kernels.matrix import FORMS, Plan, Run, run
+from tests.kernels.matrix import Plan, Run, run
 from tests.kernels.releases import RELEASES, Release
+from tests.kernels.results import record
+from tests.live.guests import FORMS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--in-guests", default="", metavar="EXPRESSION", help="of the live tests, run these (as -k) only")
+    parser.addoption("--record", action="store_true", help="keep what came out as results.json, and in the README")
 
 
 def _asked(session: pytest.Session, name: str) -> set[Any]:
@@ -27,6 +30,8 @@ def _asked(session: pytest.Session, name: str) -> set[Any]:
 @pytest.fixture(scope="session")
 def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     forms = [form for form in FORMS if form in _asked(request.session, "form")]
+    if request.config.getoption("record") and (len(forms) < len(FORMS) or request.config.getoption("in_guests")):
+        raise pytest.UsageError("--record needs every form and every test of a kernel: take kernels only, as -k 6.1")
     return Plan.make(forms, request.config.getoption("in_guests"), tmp_path_factory.mktemp("programs"))
 
 
@@ -37,3 +42,5 @@ def guests(request: pytest.FixtureRequest, plan: Plan) -> Iterator[Callable[[Rel
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         ends = {release: pool.submit(run, release, plan) for release in RELEASES if release in asked}
         yield lambda release: ends[release].result()
+        if request.config.getoption("record"):
+            record(end.result() for end in ends.values())

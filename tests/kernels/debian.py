@@ -38,6 +38,11 @@ class Kernel:
         return self.folder / "compiled"
 
     @property
+    def offered(self) -> Path:
+        """What of the probes it can take; see offered.py."""
+        return self.folder / "offered.json"
+
+    @property
     def modules(self) -> Path:
         """The folder of its modules; since 7.x Debian has it below usr/."""
         [found] = [*self.root.glob("lib/modules/*"), *self.root.glob("usr/lib/modules/*")]
@@ -67,6 +72,22 @@ def fetch(release: Release) -> Kernel:
         if not kernel.root.exists():
             _unpack(_download(release, kernel.folder), kernel.root)
     return kernel
+
+
+def fetch_library(kernel: Kernel) -> Path | None:
+    """The C library that the kernel's build tools were linked with, unpacked, where this host's is too old for them."""
+    if not kernel.release.library:
+        return None
+    folder = kernel.folder / "library"
+    if not folder.exists():
+        fresh = kernel.folder / "debs"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        apt = _Apt(Release(kernel.release.name, "debian", kernel.release.library), kernel.folder / "apt-library")
+        apt("apt-get", "update")
+        apt("apt-get", "download", "libc6", cwd=fresh)
+        _unpack([*fresh.glob("*.deb")], folder)
+    return folder
 
 
 @contextmanager

@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.kernels.debian import Kernel, locked
 from tests.kernels.qemu import boot
 from tests.live.collector import HOOKLINE, ROOT
+from tests.live.guests import probes_for
+from tests.live.tools import toml
 
 _FILES = (
     "/proc/kallsyms",
@@ -42,18 +46,31 @@ tar -cf /run/results/facts.tar -C /tmp/facts .
 _LIMIT_S = 400.0
 
 
-def compile_for(kernel: Kernel, forms: list[str]) -> str:
-    """Compile every probe for `kernel` in these forms, where the cache lacks it; gives what the compiler said."""
+def compile_for(kernel: Kernel, forms: Sequence[str]) -> tuple[dict[str, dict[str, dict[str, str]]], str]:
+    """Compile for `kernel` what its guest loads, where the cache lacks it.
+
+    Gives what the kernel offers, as offered.py says it and kernel.offered then holds, and what the compiler said.
+    """
     with locked(kernel.folder / "lock"):
         facts = _facts(kernel)
-        config = kernel.folder / "compile.toml"
-        config.write_text(f'[collector]\nprobes = ["all"]\ncache = {json.dumps(str(kernel.compiled))}\n')
-        mounts = [f"mount --bind {facts}{path} {path}" for path in (*_FILES, _SOURCES, _TRACEFS)]
-        commands = [f"{' '.join(HOOKLINE)} compile --config {config} --attach {form}" for form in forms]
-        script = "\n".join(["set -e", *mounts, *commands])
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout + done.stderr
+        offered = _as_if_on(facts, f"{sys.executable} -m tests.kernels.offered {' '.join(forms)}")
+        kernel.offered.write_text(offered.stdout)
+        found: dict[str, dict[str, dict[str, str]]] = json.loads(offered.stdout or "{}")
+        commands = []
+        for form in found:
+            config = kernel.folder / f"compile-{form}.toml"
+            tables = {"probes": probes_for(form, found), "cache": str(kernel.compiled), "attach": form}
+            config.write_text(toml({"collector": tables}))
+            commands.append(f"{' '.join(HOOKLINE)} compile --config {config}")
+        done = _as_if_on(facts, *commands)
+        return found, offered.stderr + done.stdout + done.stderr
+
+
+def _as_if_on(facts: Path, *commands: str) -> subprocess.CompletedProcess[str]:
+    """Run these where a kernel's facts are in place of this host's."""
+    mounts = [f"mount --bind {facts}{path} {path}" for path in (*_FILES, _SOURCES, _TRACEFS)]
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(["set -e", *mounts, *commands])]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def _facts(kernel: Kernel) -> Path:

@@ -14,18 +14,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from tests.kernels.debian import Kernel, fetch
 from tests.kernels.facts import compile_for
+from tests.kernels.module import build
 from tests.kernels.qemu import Ended, boot
 from tests.kernels.releases import Release
+from tests.kernels.selection import Selected
 from tests.live.conftest import SOURCES, Programs
+from tests.live.guests import Offered
 
 ROOT = Path(__file__).parents[2]
 _RESULTS = ROOT / "build" / "kernels"
 """A folder for each kernel: console, dmesg, log and JUnit file of its last run."""
-
-FORMS = ("fentry", "kprobe", "tracepoint")
-"""Each a run of the live tests with `--attach` and that form; a probe without it takes its best."""
 
 _LIMIT_S = 600.0
 """A guest that is not done by then hangs."""
@@ -33,7 +35,6 @@ _LIMIT_S = 600.0
 _TIME_FACTOR = 12
 """How much longer than on this host a live test may wait in a guest."""
 
-_LIVE = ("-p", "no:cacheprovider", "-m", "guest", "tests/live")
 # Plugins are not loaded in a guest, for their imports take half a minute there; so what sets them up is unknown.
 _WITHOUT_PLUGINS = (
     *("-o", "addopts=--strict-markers --import-mode=importlib"),
@@ -45,8 +46,8 @@ _WITHOUT_PLUGINS = (
 class Plan:
     """What every guest runs."""
 
-    tests: dict[str, tuple[str, ...]]
-    """The ids of live tests, by form."""
+    forms: tuple[str, ...]
+    tests: tuple[Selected, ...]
 
     programs: Path
     """The helper programs, compiled on this host."""
@@ -57,21 +58,30 @@ class Plan:
 
         `selection` is an expression as `pytest -k` takes it; empty for all.
         """
-        subprocess.run([sys.executable, "-m", "compileall", "-q", "probes", "pipeline", "sinks"], cwd=ROOT, check=False)
+        packages = ("probes", "pipeline", "sinks", "tests")
+        subprocess.run([sys.executable, "-m", "compileall", "-q", *packages], cwd=ROOT, check=False)
         compiled = Programs(programs)
         for source in SOURCES.glob("*.c"):
             with suppress(subprocess.CalledProcessError):  # that is for the test to say which needs it
                 compiled(source.stem)
-        return cls({form: _collected(form, selection) for form in forms}, programs)
+        for compiler in ("gcc", "musl-gcc"):
+            compiled.dynamic("lookup", compiler)
+        compiled.java("Starter")
+        command = [sys.executable, "-m", "tests.kernels.selection", selection, *forms]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return cls(
+            tuple(forms), tuple(msgspec.json.decode(done.stdout.splitlines()[-1], type=list[Selected])), programs
+        )
+
+    def on(self, offers: Offered) -> tuple[Selected, ...]:
+        """Without the tests of probes that a kernel cannot have in that form."""
+        return tuple(each for each in self.tests if all(has(offers, each.form, probe) for probe in each.probes))
 
 
-def _collected(form: str, selection: str) -> tuple[str, ...]:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--attach", form, *_LIVE, "-k", selection]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    tests = (line for line in done.stdout.splitlines() if "::" in line)
-    # Each test once, with the first of its parameters: for all of them there is no time.
-    return tuple({test.partition("[")[0]: test for test in reversed([*tests])}.values())[::-1]
+def has(offers: Offered, form: str, probe: str) -> bool:
+    """Whether a kernel can run a probe with `--attach` and that form."""
+    return bool(offers.get(form, {}).get(probe, {}).get("form"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,10 @@ class Run:
     """One kernel's guest, ended."""
 
     kernel: Kernel
+    offers: Offered
+    tests: tuple[Selected, ...]
+    """What of the plan this kernel can run."""
+
     ended: Ended
     outcomes: dict[str, str]
     """By test id: "passed", or why not."""
@@ -86,14 +100,14 @@ class Run:
     log: str
     """The end of what pytest said."""
 
-    def unproven(self, tests: tuple[str, ...]) -> dict[str, str]:
+    def unproven(self, form: str) -> dict[str, str]:
         """What did not pass, and why; a test without a result is among it."""
-        found = {test: self.outcomes.get(test, "no result") for test in tests}
+        found = {each.test: self.outcomes.get(each.test, "no result") for each in self.tests if each.form == form}
         return {test: outcome for test, outcome in found.items() if outcome != "passed"}
 
-    def report(self, tests: tuple[str, ...]) -> str:
+    def report(self, form: str) -> str:
         """Why this is a failure, for people; empty if it is none."""
-        unproven = self.unproven(tests)
+        unproven = self.unproven(form)
         if not self.ended.failure and not unproven:
             return ""
         lines = [f"Linux {self.kernel.version}: {self.ended.failure or 'ended well'}; see {self.ended.results}"]
@@ -104,34 +118,35 @@ class Run:
 def run(release: Release, plan: Plan) -> Run:
     """Boot one kernel and run the plan's tests in it."""
     kernel = fetch(release)
-    said = compile_for(kernel, list(plan.tests))
+    offers, said = compile_for(kernel, plan.forms)
+    tests = plan.on(offers)
     results = _RESULTS / release.name
     shutil.rmtree(results, ignore_errors=True)
-    ended = boot(kernel, results, _job(plan, kernel), [ROOT, kernel.folder, plan.programs], limit_s=_LIMIT_S)
+    ended = boot(kernel, results, _job(plan, tests, kernel), [ROOT, kernel.folder, plan.programs], limit_s=_LIMIT_S)
     log = results / "log"
     text = said + (log.read_text(errors="replace") if log.exists() else "")
-    return Run(kernel, ended, _outcomes(results / "junit.xml"), "\n".join(text.splitlines()[-100:]))
+    return Run(kernel, offers, tests, ended, _outcomes(results / "junit.xml"), "\n".join(text.splitlines()[-100:]))
 
 
-def _job(plan: Plan, kernel: Kernel) -> str:
+def _job(plan: Plan, tests: Sequence[Selected], kernel: Kernel) -> str:
     environment = {
         "HOOKLINE_CACHE": "/run/compiled",
-        "HOOKLINE_MODULES": kernel.modules,
+        "HOOKLINE_OFFERED": kernel.offered,
         "HOOKLINE_PROGRAMS": plan.programs,
         "HOOKLINE_REQUIRE": "live",
+        "HOOKLINE_TEST_MODULE": build(kernel),
         "HOOKLINE_TIME_FACTOR": _TIME_FACTOR,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": 1,
         "PYTHONDONTWRITEBYTECODE": 1,
     }
-    forms = [argument for form in plan.tests for argument in ("--attach", form)]
-    tests = [test for of_form in plan.tests.values() for test in of_form]
+    forms = [argument for form in plan.forms for argument in ("--attach", form)]
     command = [sys.executable, "-m", "pytest", *_WITHOUT_PLUGINS, *forms, "--durations=20"]
     return "\n".join(
         [
             f"cd {shlex.quote(os.fspath(ROOT))}",
             *(f"export {name}={shlex.quote(str(value))}" for name, value in environment.items()),
             "cat >/tmp/tests <<'END'",
-            *tests,
+            *(each.test for each in tests),
             "END",
             f"exec {shlex.join(command)} -p no:cacheprovider --junitxml=/run/results/junit.xml @/tmp/tests",
             "",

@@ -20,12 +20,15 @@ class Release:
 
     suite: str
 
+    library: str = ""
+    """The suite with the C library of the kernel's build tools, where that is not this Debian's or an older one."""
+
 
 RELEASES = (
     Release("5.10", "debian-security", "bullseye-security"),
     Release("6.1", "debian", "bookworm"),
     Release("6.12", "debian", "bookworm-backports"),
-    Release("7.x", "debian", "trixie-backports"),
+    Release("7.x", "debian", "trixie-backports", library="trixie"),
 )
 """Oldest first: the oldest that is promised, this Debian's, the long-term one, and the newest that Debian ships."""
 

@@ -191,3 +191,8 @@ class Collector:
         said = self._log.read_text()
         assert "Traceback" not in said
         return Outcome(json.loads(self._ledger.read_bytes()), self.read(), seconds, said)
+
+
+def files_watched(collector: Collector) -> list[str]:
+    """The names of what the collector has found for its user probes, one a file."""
+    return [line["files"] for line in collector.log() if line["event"] == "watching a file"]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from tests.live import needs
+from tests.live import guests, needs
 from tests.live.collector import Collector
 
 SOURCES = Path(__file__).parent / "programs"
@@ -29,9 +29,7 @@ class Programs:
 
     def __call__(self, name: str) -> Path:
         """The executable of ``programs/NAME.c``. It is static: no file but its own is opened or mapped."""
-        if self._ready and (self._ready / name).exists():
-            return self._ready / name
-        program = self._folder / name
+        program = self._place(name)
         if not program.exists():
             bare = ["-nostdlib"] if name == "nop" else ["-pthread"]
             source = SOURCES / f"{name}.c"
@@ -41,10 +39,20 @@ class Programs:
     def dynamic(self, name: str, *compiler: str) -> Path:
         """As above, linked with the C library that the compiler is for; by default `gcc`, and the host's."""
         command = compiler or ("gcc",)
-        program = self._folder / "-".join([name, *command]).replace("/", "_")
+        program = self._place("-".join([name, *command]).replace("/", "_"))
         if not program.exists():
             subprocess.run([*command, "-O1", "-pthread", "-o", program, SOURCES / f"{name}.c"], check=True)
         return program
+
+    def java(self, name: str) -> Path:
+        """The folder of ``NAME.class``, which every JDK since 11 runs."""
+        folder = self._place("classes")
+        if not (folder / f"{name}.class").exists():
+            subprocess.run(["javac", "--release", "11", "-d", folder, SOURCES / f"{name}.java"], check=True)
+        return folder
+
+    def _place(self, name: str) -> Path:
+        return self._ready / name if self._ready and (self._ready / name).exists() else self._folder / name
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,17 +70,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     return Programs(tmp_path_factory.mktemp("programs"), Path(ready) if ready else None)
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in a guest too: see tests/README.md."""
-    for item in items:
-        if "attach" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("bulk"):
-            item.add_marker("guest")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     forms = metafunc.config.getoption("attach")
     if forms and "attach" in metafunc.fixturenames:
+        forms = guests.forms_of(metafunc.definition, forms)
         metafunc.parametrize("attach", forms, indirect=True, scope="session")
 
 
@@ -94,8 +95,10 @@ def _shared_by(fixture_name: str, config: pytest.Config) -> Literal["session", "
 @pytest.fixture(scope=_shared_by)
 def collector(attach: str | None, tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """Every probe, AF_UNIX connections too. After the last test that shares it, its ledger must close."""
-    tables = {"collector": {"probes": ["all"], "unix_sockets": True}}
+    tables = {"collector": {"probes": guests.probes_for(attach), "unix_sockets": True}}
     with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
+        [said] = running.wait_for_log("collecting")
+        assert guests.forms_for(attach).items() <= said["forms"].items(), running.log()
         yield running
         running.stop().check()
 

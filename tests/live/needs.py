@@ -7,6 +7,7 @@ tests/kernels, for which every test is collected on any host.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 FEATURES: Mapping[str, Callable[[], bool]] = {
     "kprobes": Path("/sys/bus/event_source/devices/kprobe").exists,
     "modules": Path("/proc/modules").exists,
+    "test_module": lambda: "HOOKLINE_TEST_MODULE" in os.environ,
     "usb": lambda: any(Path("/sys/bus/usb/devices").glob("usb*")),
 }
 """What a test can need, and whether it is there."""

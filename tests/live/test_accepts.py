@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,15 +22,6 @@ from tests.live.tools import LIMIT_S, Tables
 from tests.live.views import ACCEPT, caused_by
 
 __all__ = ["family", "listener"]
-
-
-@pytest.fixture(scope="module")
-def collector(tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """A collector with `accept`, which is not loaded unless it is named."""
-    tables = {"collector": {"probes": ["accept", "execve", "fork", "exit"]}}
-    with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
-        yield running
-        running.stop().check()
 
 
 def accepted(collector: Collector, pid: int | None = None) -> list[Event]:
@@ -49,6 +39,7 @@ def both(server: socket.socket) -> tuple[str, str, str, str]:
     return sip, str(sport), dip, str(dport)
 
 
+@pytest.mark.guest("accept", every=True)
 def test_accept4(family: int, listener: socket.socket, collector: Collector) -> None:
     """An accepted connection tells both ends, ports in host order, the new descriptor and the listener's."""
     with socket.create_connection(listener.getsockname()[:2]), listener.accept()[0] as server:
@@ -98,6 +89,7 @@ def test_many(programs: Programs, collector: Collector) -> None:
     assert {event["res"] for event in told} == {"0"}
 
 
+@pytest.mark.guest("accept", silent=True)
 def test_failures(family: int, collector: Collector) -> None:
     """accept of a socket that does not listen tells -22 and its address; EAGAIN, a file or AF_UNIX is no event."""
     before = len(accepted(collector))
@@ -135,6 +127,7 @@ socket.create_server(("127.0.0.1", 0)).accept()
     assert event["res"] == str(-errno.EINTR)
 
 
+@pytest.mark.guest("accept")
 def test_io_uring(programs: Programs, collector: Collector) -> None:
     """A connection accepted through io_uring is told, with the descriptor that it got."""
     with subprocess.Popen([programs("uring_accept")], stdout=subprocess.PIPE) as process:

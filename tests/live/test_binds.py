@@ -33,6 +33,7 @@ def ends(event: Event) -> tuple[str, str, str, str]:
     return event["sa_family"], event["fd"], event["sip"], event["sport"]
 
 
+@pytest.mark.guest("bind")
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_any_port(family: int, kind: int, collector: Collector) -> None:
     """A bind to port 0 tells the port that the socket got, in host order, as getsockname(2) says it."""
@@ -60,6 +61,7 @@ def test_a_listener_as_ss_shows_it(collector: Collector) -> None:
     assert (event["sip"], event["sport"]) == (found[1], found[2])
 
 
+@pytest.mark.guest("bind")
 def test_an_address_in_use(family: int, collector: Collector) -> None:
     """A refused bind tells the errno and what was asked for, as the caller's word."""
     host = HOSTS[str(family)]
@@ -121,6 +123,7 @@ def test_hostile_addresses(collector: Collector) -> None:
     assert len({event["res"] for event in told}) > 1
 
 
+@pytest.mark.guest("bind", silent=True)
 def test_what_is_no_event(collector: Collector) -> None:
     """Binding an AF_UNIX socket, a file or nothing at all is no event."""
     before = len(binds(collector))

@@ -47,6 +47,7 @@ def calls(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Cal
     return Calls(process.pid, said, dict(enumerate(mine)))
 
 
+@pytest.mark.guest("bpf")
 def test_each_call_is_told_once(calls: Calls) -> None:
     """Seven calls are seven events, with their results: what was made, what failed, and a command that is none."""
     results = [str(result) for result in calls.said["results"]]
@@ -56,6 +57,7 @@ def test_each_call_is_told_once(calls: Calls) -> None:
     assert calls.told(6, "cmd_name", "res") == ["-1", str(-errno.EINVAL)]
 
 
+@pytest.mark.guest("bpf")
 def test_what_was_made(calls: Calls) -> None:
     """A new map and a new program are told by the kernel's own name, type and id, which are those of /proc."""
     the_map, program = calls.said["map"], calls.said["program"]
@@ -81,6 +83,7 @@ def test_a_map_is_used(calls: Calls) -> None:
     assert int(calls.events[5]["res"]) < 0
 
 
+@pytest.mark.guest("bpf")
 def test_the_caller_and_its_ancestors(calls: Calls) -> None:
     """The caller, its parent and grandparent are told with their ids here and in their pid namespaces."""
     pid, ns_pid = calls.said["ns_pids"]
@@ -99,6 +102,7 @@ def test_the_caller_and_its_ancestors(calls: Calls) -> None:
         assert event["cmdline"].startswith(f"{sys.executable} {SOURCES / 'bpf_calls.py'} ")
 
 
+@pytest.mark.guest("bpf", silent=True)
 def test_the_collector_is_not_told(collector: Collector) -> None:
     """The collector, which updates its maps at a reload, and its loader are not told."""
     collector.reload({"filters": {"uid": [54_321]}})

@@ -51,7 +51,6 @@ def listener(family: int) -> Iterator[socket.socket]:
         yield server
 
 
-@pytest.mark.bulk
 def test_twenty_thousand_connections(programs: Programs, collector: Collector) -> None:
     """Of 20,000 loopback connections, v4 and v6, each is told once, with both of its ends."""
     with subprocess.Popen([programs("connect"), "20000", "0"], stdout=subprocess.PIPE) as process:
@@ -68,6 +67,7 @@ def test_twenty_thousand_connections(programs: Programs, collector: Collector) -
     assert {(event["res"], event["protocol"], event["from_caller"]) for event in told} == {("0", "6", "0")}
 
 
+@pytest.mark.guest("connect")
 def test_a_refused_connection(family: int, listener: socket.socket, attach: str | None, collector: Collector) -> None:
     """A refused connection tells -111, the peer that was asked for, and whether that is the caller's own word."""
     port = listener.getsockname()[1]
@@ -80,6 +80,7 @@ def test_a_refused_connection(family: int, listener: socket.socket, attach: str 
     assert (event["dip"], event["from_caller"]) == (HOSTS[str(family)], "0" if by_function(attach) else "1")
 
 
+@pytest.mark.guest("connect", every=True)
 def test_a_connection_under_way(family: int, listener: socket.socket, collector: Collector) -> None:
     """A non-blocking connect tells -115 and both ends; a second one on the same socket is told too."""
     host, port = listener.getsockname()[:2]
@@ -180,6 +181,7 @@ def test_v4_through_a_v6_socket(collector: Collector) -> None:
     assert (event["sip"], event["dip"], event["res"]) == ("::ffff:127.0.0.1", "::ffff:127.0.0.1", "0")
 
 
+@pytest.mark.guest("connect", silent=True)
 def test_what_is_no_socket(collector: Collector) -> None:
     """connect(2) of something else than a socket is no event."""
     before = len(connections(collector))
@@ -191,6 +193,7 @@ def test_what_is_no_socket(collector: Collector) -> None:
     assert len(connections(collector)) == before
 
 
+@pytest.mark.guest("connect", "create_file")
 def test_io_uring(programs: Programs, collector: Collector, tmp_path: Path) -> None:
     """Connections and files made through io_uring are told, the failed connection too; opening again is not."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -141,6 +141,7 @@ WAYS: dict[str, Callable[[socket.socket], object]] = {
 }
 
 
+@pytest.mark.guest("dns")
 @pytest.mark.parametrize("way", WAYS)
 def test_udp(family: int, way: str, collector: Collector) -> None:
     """A UDP answer is told once, however it is received, with both ends, the descriptor and what it says."""
@@ -159,6 +160,7 @@ def test_udp(family: int, way: str, collector: Collector) -> None:
     assert event["dport"] == "53"
 
 
+@pytest.mark.guest("dns")
 @pytest.mark.parametrize("way", WAYS)
 def test_tcp(family: int, way: str, collector: Collector) -> None:
     """A TCP answer behind its length is told once; the length is no part of the message."""
@@ -183,6 +185,7 @@ def test_tcp_length_first(family: int, collector: Collector) -> None:
     check(event, {"answers": f"{name} A 192.0.2.1", "malformed": "-1", "size": str(len(message))})
 
 
+@pytest.mark.guest("dns")
 @pytest.mark.parametrize("way", ["recvfrom", "recvmsg", "recvmmsg"])
 @pytest.mark.parametrize("port", [53, 5353])
 def test_a_socket_that_is_not_connected(family: int, port: int, way: str, collector: Collector) -> None:
@@ -284,6 +287,7 @@ def test_many_at_once(collector: Collector) -> None:
     assert [event["query"] for event in events] == [name for name, _message in made]
 
 
+@pytest.mark.guest("dns", silent=True)
 def test_what_is_no_event(family: int, collector: Collector) -> None:
     """Questions, what a server receives, peeks, other ports, files and empty packets are no events."""
     before = len(caused_by(collector.sync(), os.getpid(), DNS))

@@ -22,7 +22,6 @@ def created(collector: Collector, pid: int | None = None) -> list[Event]:
     return caused_by(collector.sync(), pid or os.getpid(), CREATE_FILE)
 
 
-@pytest.mark.bulk
 def test_twenty_thousand_files(programs: Programs, collector: Collector, tmp_path: Path) -> None:
     """Of 20,000 files that open, openat, openat2 and creat create, each is told once; opened again, none is."""
     with subprocess.Popen([programs("create"), str(COUNT), tmp_path]) as process:
@@ -32,6 +31,7 @@ def test_twenty_thousand_files(programs: Programs, collector: Collector, tmp_pat
     assert paths == Counter(str(tmp_path / f"f{number}") for number in range(COUNT))
 
 
+@pytest.mark.guest("create_file", silent=True)
 def test_what_creates_no_file(collector: Collector, tmp_path: Path) -> None:
     """Appending, truncating, opening with O_CREAT what is there, a failed O_EXCL, a folder, a link: no event."""
     path = tmp_path / "there"
@@ -53,6 +53,7 @@ def test_what_creates_no_file(collector: Collector, tmp_path: Path) -> None:
     assert created(collector)[before:] == []
 
 
+@pytest.mark.guest("create_file")
 def test_how_a_file_is_named(collector: Collector, tmp_path: Path) -> None:
     """A file is told by its whole real path, however the caller named it, with its process."""
     real = tmp_path / "real"

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pytest
 
 from probes.text import to_bytes
-from tests.live.collector import Collector, Event
-from tests.live.conftest import SOURCES
+from tests.live.collector import Collector, Event, files_watched
+from tests.live.conftest import Programs
 from tests.live.tools import LIMIT_S, run, until
 from tests.live.views import EXECVE, JAVA_EXEC, arguments_match, caused_by, truncated, value
 
@@ -30,21 +30,16 @@ needs_jdk = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of Starter.class, which every JDK since 11 runs."""
-    folder = tmp_path_factory.mktemp("classes")
-    run("javac", "--release", "11", "-d", folder, SOURCES / "Starter.java")
-    return folder
+def classes(programs: Programs) -> Path:
+    """The folder of Starter.class."""
+    return programs.java("Starter")
 
 
 @pytest.fixture(scope="module")
-def collector(tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """One that has found the JDKs of this host. After the file's last test its ledger must close."""
-    tables = {"collector": {"probes": ["java_exec", "execve", "fork", "exit"]}}
-    with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
-        running.wait_for_log("watching a file", len(HOMES))
-        yield running
-        running.stop().check()
+def collector(collector: Collector) -> Collector:
+    """One that has found the JDKs of this host."""
+    until(lambda: files_watched(collector).count("libjava") >= len(HOMES), "the JDKs")
+    return collector
 
 
 class Java:
@@ -104,6 +99,7 @@ def executed(collector: Collector, pid: int) -> Event:
     return [event for event in caused_by(collector.events, pid, EXECVE) if event["res"] == "0"][-1]
 
 
+@pytest.mark.guest("java_exec")
 @needs_jdk
 @pytest.mark.parametrize("how", ["runtime", "line", "builder"])
 def test_a_process(how: str, java: tuple[Java, str], collector: Collector) -> None:
@@ -188,6 +184,7 @@ def test_threads_at_once(java: tuple[Java, str], collector: Collector) -> None:
     assert len({event["pid"] for event in events}) == 20
 
 
+@pytest.mark.guest("java_exec", silent=True)
 @needs_jdk
 def test_what_starts_nothing(classes: Path, collector: Collector) -> None:
     """A Java program that starts no process is not told, nor are processes that others start."""

@@ -55,6 +55,7 @@ def filed(path: bytes | str, pages: int = 1, folder: int | None = None) -> None:
     os.close(fd)
 
 
+@pytest.mark.guest("mprotect")
 def test_memory_made_executable(told: Told, tmp_path: Path) -> None:
     """mprotect and pkey_mprotect with PROT_EXEC tell where, how much, how, whose, and the file that is mapped there."""
     path = os.fsencode(tmp_path / "mapped")
@@ -74,6 +75,7 @@ def test_memory_made_executable(told: Told, tmp_path: Path) -> None:
         assert not truncated(event)
 
 
+@pytest.mark.guest("mprotect", silent=True)
 def test_memory_not_made_executable(told: Told) -> None:
     """Without PROT_EXEC, and where it fails, there is no event."""
     mapped = Mapped(1)
@@ -112,6 +114,7 @@ def test_a_mapped_file_deep_down(told: Told, tmp_path: Path) -> None:
     assert (raw(event, "vm_file"), truncated(event)) == (path + b"/" + HOSTILE, set())
 
 
+@pytest.mark.guest("memfd_create")
 @pytest.mark.parametrize("name", [b"plain", b"", HOSTILE, b"\n" * 249, b"../../etc/passwd"], ids=repr)
 def test_files_in_memory(name: bytes, told: Told) -> None:
     """A memfd is told with its descriptor, its flags, and its name to the last byte, as /proc shows it."""
@@ -124,6 +127,7 @@ def test_files_in_memory(name: bytes, told: Told) -> None:
     assert not truncated(event)
 
 
+@pytest.mark.guest("memfd_create", silent=True)
 def test_no_file_in_memory(told: Told) -> None:
     """A memfd_create that fails is no event."""
     for name, flags in ((b"x" * 250, 0), (b"x", 0x4000)):
@@ -147,6 +151,7 @@ print(os.memfd_create("high"))
     assert int(event["fd"]) > 900
 
 
+@pytest.mark.guest("prctl")
 @pytest.mark.parametrize("name", [b"plain", b"", HOSTILE, b"x" * 4000, b"0123456789abcdef"], ids=len)
 def test_names_of_threads(name: bytes, told: Told) -> None:
     """PR_SET_NAME is told with the name that /proc then shows, cut to 15 bytes, and the thread that has it."""
@@ -167,6 +172,7 @@ def renamed(name: bytes) -> bytes:
     return Path(f"/proc/self/task/{threading.get_native_id()}/comm").read_bytes().removesuffix(b"\n")
 
 
+@pytest.mark.guest("prctl", silent=True)
 def test_other_options_of_prctl(told: Told) -> None:
     """Another option of prctl, or an address that cannot be read, is no event."""
     name = ctypes.create_string_buffer(16)
@@ -176,6 +182,7 @@ def test_other_options_of_prctl(told: Told) -> None:
     assert told(PRCTL_KIND) == []
 
 
+@pytest.mark.guest("setsid")
 def test_sessions(collector: Collector) -> None:
     """setsid is told with the new session; of who leads one already, the failure."""
 
@@ -190,3 +197,16 @@ def test_sessions(collector: Collector) -> None:
         ("0", str(child), str(child)),
         (str(-errno.EPERM), str(child), str(child)),
     ]
+
+
+@pytest.mark.guest("setsid", silent=True)
+def test_no_session(collector: Collector) -> None:
+    """A new process group, and a question for the session, are no event."""
+
+    def group() -> None:
+        os.setpgid(0, 0)
+        os.getsid(0)
+
+    child = fork(group)
+    assert os.waitpid(child, 0)[1] == 0
+    assert caused_by(collector.sync(), child, SETSID_KIND) == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.accounts import GAP
-from tests.live.collector import ROOT, Collector
+from tests.live.collector import ROOT, Collector, files_watched
 from tests.live.conftest import SOURCES, Programs
 from tests.live.tools import LIMIT_S, until
 
@@ -22,10 +22,11 @@ IN_A_ROUND = 26
 """Operations that are told."""
 
 
-@pytest.mark.parametrize("operations", [500, pytest.param(5000, marks=pytest.mark.bulk)])
+@pytest.mark.guest
+@pytest.mark.parametrize("operations", [500, 5000])
 def test_mixed_operations(operations: int, programs: Programs, collector: Collector, tmp_path: Path) -> None:
     """Of thousands of operations of 24 kinds by several processes at once, each is told once, and nothing else."""
-    until(lambda: "libc" in {line.get("files") for line in collector.log()}, "the library that looks names up")
+    until(lambda: "libc" in files_watched(collector), "the library that looks names up")
     rounds = -(-operations // (WORKERS * IN_A_ROUND))
     before = len(collector.sync())
     workers = []

@@ -44,6 +44,7 @@ def told(event: Event) -> tuple[int, bytes | None, bytes | None, bytes | None, i
     return int(event["syscall"]), *texts, int(event["flags"]), int(event["res"])
 
 
+@pytest.mark.guest("mount")
 def test_mount_and_umount(collector: Collector, tmp_path: Path, asked: bool) -> None:
     """mount and umount2 are told with device, type, flags and the whole path of the place, wherever they begin."""
     script = """
@@ -71,6 +72,7 @@ call(UMOUNT2, here + b"/a/../" + H, 0)
     assert [truncated(event) for event in events] == [set(), set(), set(), nowhere, set()]
 
 
+@pytest.mark.guest("mount")
 def test_mounts_of_the_new_kind(collector: Collector, tmp_path: Path, asked: bool) -> None:
     """What fsopen, fsconfig and fsmount made is told by move_mount, with the source and the type that it got."""
     script = """
@@ -90,6 +92,7 @@ call(MOVE_MOUNT, AT_FDCWD, b"a", AT_FDCWD, b"b", 0)
     ]
 
 
+@pytest.mark.guest("mount", silent=True)
 def test_mounts_that_fail(collector: Collector, tmp_path: Path, asked: bool) -> None:
     """What was refused, or named what is not there, is told with its errno; an unreadable name as cut."""
     script = """

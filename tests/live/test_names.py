@@ -62,6 +62,7 @@ def touch(*paths: bytes | str) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
+@pytest.mark.guest("rename")
 def test_every_way_to_rename(told: Told, folder: bytes, walked: bool) -> None:
     """rename, renameat and renameat2 tell the old and the new path, absolute or below a directory, and the flags."""
     os.mkdir("sub")
@@ -93,6 +94,7 @@ def test_every_way_to_rename(told: Told, folder: bytes, walked: bool) -> None:
         assert (event["exe"], event["uid"], event["user"]) == (os.readlink("/proc/self/exe"), "0", "root")
 
 
+@pytest.mark.guest("rename", silent=True)
 def test_what_renames_nothing(told: Told, folder: bytes, walked: bool) -> None:
     """A rename that fails is no event, but where the file system refuses what was told before it was done."""
     touch("a", "b")
@@ -170,6 +172,7 @@ os.rename("../../../y", "z")
     ]
 
 
+@pytest.mark.guest("rename", "link", "unlink", "rmdir")
 @pytest.mark.parametrize("name", [HOSTILE, b"..a", b"...", b".x", b"-rf", b"x" * 255], ids=repr)
 def test_hostile_names(name: bytes, told: Told, folder: bytes) -> None:
     """Whatever a name is made of, every kind tells it byte for byte, and no other field moves."""
@@ -220,6 +223,7 @@ def test_a_name_of_four_thousand_bytes(told: Told, folder: bytes, walked: bool) 
     assert not truncated(renamed) | truncated(removed)
 
 
+@pytest.mark.guest("link", silent=True)
 def test_every_way_to_link(told: Told, folder: bytes, walked: bool) -> None:
     """link and linkat tell both paths, of an unnamed file the one it had; a symbolic link or a failure is no event."""
     os.mkdir("sub")
@@ -247,6 +251,7 @@ def test_every_way_to_link(told: Told, folder: bytes, walked: bool) -> None:
     ]
 
 
+@pytest.mark.guest("unlink", "rmdir", silent=True)
 def test_what_is_removed(told: Told, folder: bytes, walked: bool) -> None:
     """unlink tells files, links and sockets, rmdir directories, unlinkat whichever it was; failures are no event."""
     os.makedirs("sub/one")

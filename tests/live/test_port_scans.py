@@ -7,8 +7,6 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,15 +16,6 @@ from tests.live.views import PORT_SCAN
 
 SOURCE = f"127.61.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 """An address of loopback that no other test scans from."""
-
-
-@pytest.fixture(scope="module")
-def collector(tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """A collector with `port_scan`, which is not loaded unless it is named."""
-    tables = {"collector": {"probes": ["port_scan", "execve"]}}
-    with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
-        yield running
-        running.stop().check()
 
 
 def scans(collector: Collector, source: str) -> list[Event]:
@@ -50,6 +39,7 @@ def probe(source: str, host: str, port: int) -> int:
         return int(client.getsockname()[1])
 
 
+@pytest.mark.guest("port_scan", every=True)
 @pytest.mark.parametrize(("source", "host"), [(SOURCE, "127.0.0.1"), ("::1", "::1")], ids=["v4", "v6"])
 def test_a_closed_port(source: str, host: str, collector: Collector) -> None:
     """A SYN to a closed port is told once, with both ends, ports in host order, and no process."""
@@ -78,6 +68,7 @@ def send_raw(source: str, host: str, port: int, flags: int) -> None:
         raw.sendto(packet, (host, 0))
 
 
+@pytest.mark.guest("port_scan")
 def test_stealthy_scans(collector: Collector) -> None:
     """FIN, NULL and Xmas packets are told with their flags; ACK and RST, which end no scan of these, are not."""
     source = SOURCE.replace("127.61", "127.62")
@@ -91,6 +82,7 @@ def test_stealthy_scans(collector: Collector) -> None:
     assert all(event["sport"] == "4242" for event in scans(collector, source))
 
 
+@pytest.mark.guest("port_scan", silent=True)
 def test_open_ports_are_no_scans(collector: Collector) -> None:
     """A connection to an open port, its end, and UDP to a closed port are no events."""
     source = SOURCE.replace("127.61", "127.63")

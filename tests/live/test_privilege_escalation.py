@@ -14,6 +14,7 @@ from tests.live import kernel_maps
 from tests.live.becoming import AS_USER, USER, become, installed
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
+from tests.live.kernel_module import inserted
 from tests.live.tools import LIMIT_S
 
 ESCALATION = 611
@@ -39,6 +40,7 @@ def told(collector: Collector, pid: int) -> list[Event]:
     return [each for each in events if (each["data_type"], each["tgid"]) == (str(ESCALATION), str(pid))]
 
 
+@pytest.mark.guest("privilege_escalation", every=True)
 @pytest.mark.parametrize(
     ("step", "seen_at", "exe"),
     [
@@ -72,12 +74,28 @@ def test_root_from_nowhere(
     assert (event["seen_at_name"], event["ppid"]) == (seen_at, str(process.pid))
 
 
+@pytest.mark.guest("privilege_escalation", every=True)
+@pytest.mark.needs("test_module")
+@pytest.mark.parametrize("how", ["commit", "overwrite"])
+def test_root_by_a_module(how: str, plain: Path, collector: Collector) -> None:
+    """Root by the kernel's own commit_creds(), or written over a thread's credentials, is told at the next fork."""
+    with inserted():
+        pid, ids = become(*AS_USER, plain, "x", how, "fork")
+    assert ids == [[0, 0], [0, 0]]
+    events = [each for each in collector.sync() if each["data_type"] == str(ESCALATION) and each["exe"] == str(plain)]
+    [event] = [each for each in events if str(pid) in {each["ppid"], each["tgid"]}]
+    assert event["c_cred"].startswith("0|0|0|0|")
+    assert event["old_cred"].startswith(f"{USER}|")
+    assert event["seen_at_name"] == "fork"
+
+
 def with_capability(program: Path, capability: int) -> Path:
     """Give the file a permitted and effective capability (struct vfs_cap_data, revision 2)."""
     os.setxattr(program, "security.capability", struct.pack("<5I", 0x0200_0001, 1 << capability, 0, 0, 0))
     return program
 
 
+@pytest.mark.guest("privilege_escalation", silent=True)
 def test_what_is_legal(plain: Path, helper: Path, collector: Collector) -> None:
     """Set-user-ID and set-group-ID programs, file capabilities, root's own ways and user namespaces are not told."""
     groups = installed(plain, plain.parent / "groups", 0o2755)

@@ -67,6 +67,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.guest("execve")
 @pytest.mark.parametrize("make", FAILURES)
 def test_an_execution_that_fails(make: object, collector: Collector, tmp_path: Path) -> None:
     """A failed execve tells its errno, the file and the arguments as asked for, and who asked."""
@@ -109,6 +110,7 @@ def test_an_address_that_cannot_be_read(programs: Programs, collector: Collector
     assert failed["argv"] == f"{programs('execat')} wild "
 
 
+@pytest.mark.guest("execve")
 def test_execveat(programs: Programs, collector: Collector) -> None:
     """execveat below a descriptor tells the real path; when it fails, the name as asked for."""
     execat, nop = programs("execat"), programs("nop")
@@ -166,6 +168,7 @@ def test_a_thread_executes(programs: Programs, collector: Collector) -> None:
     assert ([event["exe"] for event in told["60"]], told["801"]) == ([str(nop)], [])
 
 
+@pytest.mark.guest("execve", "fork", "exit", silent=True)
 def test_threads_come_and_go(programs: Programs, collector: Collector) -> None:
     """64 threads are neither forks nor exits."""
     with subprocess.Popen([programs("threads"), "crowd"]) as process:
@@ -174,6 +177,7 @@ def test_threads_come_and_go(programs: Programs, collector: Collector) -> None:
     assert (len(told["59"]), len(told["60"]), len(told["801"])) == (1, 1, 0)
 
 
+@pytest.mark.guest("fork")
 def test_the_name_of_a_thread_is_told(collector: Collector) -> None:
     """A name that a process gave itself is told as it is, in its fork's event and in the tree."""
     name = 'a"b\\\n\x17\x1e)é'
@@ -199,6 +203,7 @@ ENDS = {
 }
 
 
+@pytest.mark.guest("exit")
 @pytest.mark.parametrize("command", ENDS)
 def test_how_a_process_ends(command: str, collector: Collector) -> None:
     """An exit event has the exit code as wait(2) has it, or else the signal."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +14,12 @@ from typing import NamedTuple
 import pytest
 
 from probes.text import to_bytes
-from tests.live.collector import Collector, Event
+from tests.live.collector import Collector, Event, files_watched
 from tests.live.conftest import Programs
 from tests.live.containers import inside, musl_root
 from tests.live.nameserver import ADDRESS, Nameserver
 from tests.live.test_surroundings import PRIVATE_MOUNTS
-from tests.live.tools import LIMIT_S
+from tests.live.tools import LIMIT_S, until
 from tests.live.views import RESOLVE, caused_by
 
 Asked = tuple[int, str | bytes, str]
@@ -58,13 +59,10 @@ class Lookup:
 
 
 @pytest.fixture(scope="module")
-def collector(tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """One that has found the files of this host. After the file's last test its ledger must close."""
-    tables = {"collector": {"probes": ["resolve", "execve", "fork", "exit"]}}
-    with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
-        running.wait_for_log("watching a file", 2)
-        yield running
-        running.stop().check()
+def collector(collector: Collector) -> Collector:
+    """One that has found the files of this host."""
+    until(lambda: files_watched(collector).count("libc") >= 2, "the C libraries")
+    return collector
 
 
 @pytest.fixture(params=["glibc", "musl"])
@@ -102,6 +100,7 @@ def own_names(folder: Path, command: Sequence[str | Path]) -> Iterator[list[str 
     yield [*PRIVATE_MOUNTS, f'{mounts}; exec "$@"', "sh", *command]
 
 
+@pytest.mark.guest("resolve")
 @pytest.mark.parametrize(
     "asked", [(0, "127.0.0.9", "80"), (0, "2001:db8::7", "443"), (10, "fe80::1", "1"), (2, "192.0.2.7", "9")]
 )
@@ -115,6 +114,7 @@ def test_one_call_one_event(asked: Asked, lookup: Path, collector: Collector) ->
     assert (event["tgid"], event["exe"], event["comm"]) == (str(process.pid), str(lookup), lookup.name[:15])
 
 
+@pytest.mark.guest("resolve")
 def test_failures(lookup: Path, collector: Collector) -> None:
     """A call that fails tells its EAI code, as the caller got it, and no address."""
     for asked in ((10, "127.0.0.1", "80"), (0, "127.0.0.1", "no-such-service"), (99, "127.0.0.1", "80")):
@@ -123,6 +123,15 @@ def test_failures(lookup: Path, collector: Collector) -> None:
         assert found.result < 0
         [event] = told(collector, process.pid)
         check(event, asked, found)
+
+
+@pytest.mark.guest("resolve", silent=True)
+def test_other_lookups(collector: Collector) -> None:
+    """A service and a protocol that are looked up, and an address that is read, are no event."""
+    code = "import socket; socket.getservbyname('domain'); socket.getprotobyname('tcp'); socket.inet_aton('127.0.0.1')"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        assert process.wait(LIMIT_S) == 0
+    assert told(collector, process.pid) == []
 
 
 def test_no_host(lookup: Path, collector: Collector) -> None:
@@ -207,8 +216,7 @@ def test_a_library_that_appears(programs: Programs, collector: Collector, tmp_pa
     linker = f"/lib/ld-musl-hookline{os.getpid()}.so.1"
     root = musl_root(tmp_path / "root", programs, linker)
     process = Lookup(inside(root, "/bin/lookup"), [(0, "2001:db8::b0", "853")])
-    watched = collector.wait_for_log("watching a file", 3)
-    assert watched[-1]["path"] == linker
+    until(lambda: linker in {line.get("path") for line in collector.log()}, "the library")
     [found] = process.go()
     [event] = [each for each in collector.sync() if each["data_type"] == "803" and each["service"] == "853"]
     check(event, (0, "2001:db8::b0", "853"), found._replace(tid=int(event["pid"])))

@@ -80,6 +80,7 @@ def half(client: socket.socket, server: socket.socket) -> None:
     server.close()
 
 
+@pytest.mark.guest("tcp_session", every=True)
 @pytest.mark.parametrize("end", [client_first, server_first, half])
 def test_a_session(
     family: int, listener: socket.socket, end: Callable[[socket.socket, socket.socket], None], collector: Collector
@@ -191,6 +192,7 @@ def test_another_process_ends_it(listener: socket.socket, collector: Collector) 
     assert {out["tgid"], incoming["tgid"]} == {str(os.getpid())}
 
 
+@pytest.mark.guest("tcp_session", silent=True)
 def test_listeners_and_udp_are_no_sessions(family: int, collector: Collector) -> None:
     """Closing a listener, an idle TCP socket, UDP or AF_UNIX is no session."""
     host = HOSTS[str(family)]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from probes.text import to_bytes
-from tests.live.collector import Collector, Event
+from tests.live.collector import Collector, Event, files_watched
 from tests.live.conftest import Programs
 from tests.live.tools import LIMIT_S, run, until
 from tests.live.views import SHELL_LINE, caused_by, truncated
@@ -78,16 +78,10 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def collector(tracefs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """One that has found the shells of this host. After the file's last test its ledger must close."""
-    tables = {"collector": {"probes": ["shell_line", "execve", "fork", "exit"]}}
-    with Collector(tmp_path_factory.mktemp("collector"), tables) as running:
-        until(
-            lambda: {"bash", "zle"} <= {line.get("files") for line in running.wait_for_log("watching a file")},
-            "the shells",
-        )
-        yield running
-        running.stop().check()
+def collector(collector: Collector) -> Collector:
+    """One that has found the shells of this host."""
+    until(lambda: {"bash", "zle"} <= {*files_watched(collector)}, "the shells")
+    return collector
 
 
 @pytest.fixture(params=SHELLS)
@@ -102,6 +96,7 @@ def lines(collector: Collector, pid: int) -> list[Event]:
     return caused_by(collector.sync(), pid, SHELL_LINE)
 
 
+@pytest.mark.guest("shell_line", every=True)
 def test_a_line(shell: Shell, collector: Collector) -> None:
     """A line that is typed is one event: the line, the shell, its terminal and its process."""
     shell.type(b"echo one 'two  three' | cat")
@@ -156,6 +151,7 @@ def test_a_line_that_is_too_long(collector: Collector, tmp_path: Path) -> None:
         shell.close()
 
 
+@pytest.mark.guest("shell_line", silent=True)
 def test_what_is_not_typed(collector: Collector, tmp_path: Path) -> None:
     """Lines of a script, of -c, and of a shell whose input is no terminal are not told."""
     script = tmp_path / "script"

@@ -30,6 +30,7 @@ from tests.live.calls import (
 )
 from tests.live.collector import ROOT, Collector, Event
 from tests.live.conftest import Programs
+from tests.live.tools import until
 from tests.live.views import KILL_KIND, PTRACE_KIND, RENAME, TKILL_KIND, UNLINK, caused_by, raw
 
 URG = int(signal.SIGURG)
@@ -78,6 +79,7 @@ def siginfo(code: int = -1) -> bytes:
     return b"\0" * 8 + code.to_bytes(4, "little", signed=True) + b"\0" * 116
 
 
+@pytest.mark.guest("kill")
 def test_every_way_to_signal_a_process(child: int, told: Told) -> None:
     """kill, rt_sigqueueinfo and pidfd_send_signal are told with process, signal and result; a group is negative."""
     pidfd = os.pidfd_open(child)
@@ -120,6 +122,7 @@ def test_signals_of_a_user_without_rights(collector: Collector, child: int) -> N
     assert [event["uid"] for event in events] == [str(NOBODY)] * 2
 
 
+@pytest.mark.guest("kill", "tkill", silent=True)
 def test_what_sends_no_signal(child: int, told: Told) -> None:
     """Signal 0 only asks whether somebody is there: no event, by no call."""
     os.kill(child, 0)
@@ -131,6 +134,7 @@ def test_what_sends_no_signal(child: int, told: Told) -> None:
     assert told(KILL_KIND) == told(TKILL_KIND) == []
 
 
+@pytest.mark.guest("tkill")
 def test_every_way_to_signal_a_thread(told: Told) -> None:
     """tkill, tgkill and rt_tgsigqueueinfo are told with the thread, which need not lead its process."""
     done = threading.Event()
@@ -142,6 +146,7 @@ def test_every_way_to_signal_a_thread(told: Told) -> None:
     call(RT_TGSIGQUEUEINFO, os.getpid(), number, URG, siginfo())
     done.set()
     thread.join()
+    until(lambda: not os.path.exists(f"/proc/self/task/{number}"), "the thread is gone from the kernel too")
     call(TKILL, number, URG, fails=errno.ESRCH)
     events = told(TKILL_KIND)
     assert targets(events) == [
@@ -233,6 +238,7 @@ def test_thirty_two_bit_calls(programs: Programs, collector: Collector, tmp_path
         assert caused_by(events, process.pid, kind) == []
 
 
+@pytest.mark.guest("ptrace")
 def test_every_request_of_ptrace_that_is_told(child: int, told: Told) -> None:
     """Taking hold, writing memory and writing registers are told with target, address and word; the rest is not."""
     target = ctypes.create_string_buffer(16)
@@ -267,6 +273,7 @@ def test_every_request_of_ptrace_that_is_told(child: int, told: Told) -> None:
         assert (event["target_pid"], event["target_ns_pid"], event["res"]) == (str(child), str(child), "0")
 
 
+@pytest.mark.guest("ptrace", silent=True)
 def test_ptrace_that_fails(child: int, told: Told, collector: Collector) -> None:
     """A refused attempt is told with its errno; a process that is traced by its own wish is not."""
     call(PTRACE, ATTACH, os.getpid(), 0, 0, fails=errno.EPERM)

@@ -12,6 +12,8 @@ import pytest
 from tests.live.becoming import AS_USER, USER, become, installed
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
+from tests.live.forms import at_function
+from tests.live.kernel_module import inserted
 from tests.live.views import caused_by
 
 UPDATE_CRED = 604
@@ -28,6 +30,7 @@ def told(collector: Collector, pid: int) -> list[Event]:
     return caused_by(collector.sync(), pid, UPDATE_CRED)
 
 
+@pytest.mark.guest("update_cred")
 @pytest.mark.parametrize("call", ["setuid:0", "setreuid:0,0", "setresuid:0,0,0", "setresuid:0,-1,-1"])
 def test_a_helper_becomes_root(call: str, helper: Path, collector: Collector) -> None:
     """A set-user-ID helper that takes root's real id is told once, whatever it calls itself, with who it was."""
@@ -41,6 +44,7 @@ def test_a_helper_becomes_root(call: str, helper: Path, collector: Collector) ->
     assert event["comm"] == 'su do\n\uefff"'
 
 
+@pytest.mark.guest("update_cred", silent=True)
 def test_who_does_not_become_root(helper: Path, programs: Programs, collector: Collector) -> None:
     """Root that stays root or ceases to be it, a refused or an idle call, and effective ids alone are not told."""
     plain = installed(programs("become"), helper.parent / "plain", 0o755)
@@ -54,6 +58,25 @@ def test_who_does_not_become_root(helper: Path, programs: Programs, collector: C
         pid, ids = become(*command)
         assert ids[-1] == last
         assert told(collector, pid) == []
+
+
+@pytest.mark.guest("update_cred")
+@pytest.mark.needs("test_module")
+def test_the_kernel_makes_root(programs: Programs, place: Path, attach: str | None, collector: Collector) -> None:
+    """Root that a module gives by commit_creds() is told where that is seen; what it writes over is told nowhere."""
+    plain = installed(programs("become"), place / "plain", 0o755)
+    with inserted():
+        given, ids = become(*AS_USER, plain, "x", "commit")
+        taken, others = become(*AS_USER, plain, "x", "overwrite")
+    assert ids == others == [[0, 0]]
+    events = told(collector, given)
+    if at_function("update_cred", attach):
+        assert [(e["uid"], e["old_uid"], e["old_euid"], e["exe"]) for e in events] == [
+            ("0", str(USER), str(USER), str(plain))
+        ]
+    else:
+        assert events == []
+    assert told(collector, taken) == []
 
 
 def test_root_of_a_user_namespace(programs: Programs, place: Path, collector: Collector) -> None:

@@ -41,6 +41,20 @@ def said_by_sysfs(device: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.guest("usb", silent=True)
+def test_a_driver_that_goes(stick: Path, collector: Collector) -> None:
+    """A driver that lets go of a device, and takes hold of it again, is no event: the device stays."""
+    [interface, *_] = [path for path in stick.glob(f"{stick.name}:*") if (path / "driver").exists()]
+    driver = (interface / "driver").resolve()
+    before = len([each for each in collector.sync() if each["data_type"] == str(USB)])
+    (driver / "unbind").write_text(interface.name)
+    assert not (interface / "driver").exists()
+    (driver / "bind").write_text(interface.name)
+    assert (interface / "driver").exists()
+    assert len([each for each in collector.sync() if each["data_type"] == str(USB)]) == before
+
+
+@pytest.mark.guest("usb")
 def test_a_device_goes_and_comes_back(stick: Path, collector: Collector) -> None:
     """A device that is taken apart and found again is told each time, with what it says of itself."""
     wanted = said_by_sysfs(stick)

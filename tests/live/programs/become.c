@@ -2,10 +2,12 @@
 /*
  * become NAME STEP...: takes the name NAME, then takes each step, and tells after it "pid real effective" user id. A
  * step is a call in this one thread, such as "setuid:0" or "setresuid:-1,1000,0"; "wait", for a line of input; "fork",
- * after which the child goes on; "exec", after which the rest of the line is another program and its arguments.
+ * after which the child goes on; "exec", after which the rest of the line is another program and its arguments;
+ * "commit" or "overwrite", which tests/kernels/module/hookline_test.c obeys.
  */
 
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +57,11 @@ int main(int argc, char **argv)
 				waitpid(child, &status, 0);
 				return !WIFEXITED(status) || WEXITSTATUS(status);
 			}
+		} else if (!strcmp(argv[i], "commit") || !strcmp(argv[i], "overwrite")) {
+			int device = open("/dev/hookline_test", O_WRONLY);
+
+			status = write(device, argv[i], strlen(argv[i])) < 0;
+			close(device);
 		} else if (!strcmp(argv[i], "exec")) {
 			execv(argv[i + 1], argv + i + 1);
 			return 1;
