@@ -3,7 +3,7 @@
 PYTHON := /usr/bin/python3# the system's, because it alone sees Debian's bcc
 BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc python3-venv
-DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2 musl-tools netcat-openbsd zsh openjdk-17-jdk-headless busybox-static podman runc
+DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2 musl-tools netcat-openbsd openssh-client openssh-server zsh openjdk-17-jdk-headless busybox-static podman runc
 SERVER_PACKAGES := maven openjdk-17-jre-headless
 KERNEL_PACKAGES := $(DEV_PACKAGES) qemu-system-x86 debian-archive-keyring
 SUITES := unit live services faults
