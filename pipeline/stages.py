@@ -86,7 +86,7 @@ class Pipeline:
         watch = (self._watch,) if self._watch is not None else ()
         hashes = (self._hashes,) if self._hashes is not None else ()
         containers = (self._containers,) if self._with_containers else ()
-        return (self.tree, *watch, self.users, *containers, *hashes, self._socket_owners)
+        return (self.tree, *watch, *containers, self.users, *hashes, self._socket_owners)
 
     def statistics(self) -> dict[str, Mapping[str, int]]:
         """Every part's figures, for the metrics."""

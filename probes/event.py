@@ -368,7 +368,9 @@ class Enriched(HostEvent, metaclass=_Pieces, gc=False, kw_only=True):
             "hookline.process.hash_status",
         ),
     ] = UNKNOWN
-    user: Annotated[str, Names("Name of the real user id on this host.", "user", "user.name")] = UNKNOWN
+    user: Annotated[str, Names("Name of the real user id on this host; none in a container.", "user", "user.name")] = (
+        UNKNOWN
+    )
     pid_tree: Annotated[
         str,
         Unique(),

@@ -62,10 +62,11 @@ class Users:
             return
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
-        """Set `user` of every process event."""
+        """Set `user` of every process event; not of one in a container, which has users of its own."""
         by_origin = self._by_origin
         for event in events:
-            event.user = by_origin[event.origin]
+            if not event.container:
+                event.user = by_origin[event.origin]
 
     def _name(self, origin: bytes) -> str:
         user = self._users.get(_read_origin(origin)[_UID])

@@ -38,6 +38,13 @@ async def test_names(passwd: Path) -> None:
     assert users.statistics()["entries"] == 2
 
 
+async def test_in_a_container(passwd: Path) -> None:
+    """A user of a container never has the name of a user of the host."""
+    event = made(Exit, uid=1000, container_id="a" * 64)
+    await Users(passwd).enrich([event])
+    assert event.user == UNKNOWN
+
+
 async def test_a_change_is_picked_up(passwd: Path) -> None:
     """A user who is added is known after the next look, in place or by a new file."""
     users = Users(passwd)
