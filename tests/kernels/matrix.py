@@ -75,13 +75,14 @@ class Plan:
         )
 
     def on(self, offers: Offered) -> tuple[Selected, ...]:
-        """Without the tests of probes that a kernel cannot have in that form."""
-        return tuple(each for each in self.tests if all(has(offers, each.form, probe) for probe in each.probes))
+        """Without the tests of what a kernel cannot have in that form."""
+        return tuple(each for each in self.tests if all(has(offers, each, probe) for probe in each.probes))
 
 
-def has(offers: Offered, form: str, probe: str) -> bool:
-    """Whether a kernel can run a probe with `--attach` and that form."""
-    return bool(offers.get(form, {}).get(probe, {}).get("form"))
+def has(offers: Offered, test: Selected, probe: str) -> bool:
+    """Whether a kernel can run a probe with the test's `--attach`, and sees with it what the test is about."""
+    offer = offers.get(test.form, {}).get(probe, {})
+    return bool(offer.get("form")) and not (test.sees and test.sees in offer.get("misses", ""))
 
 
 @dataclass(frozen=True, slots=True)

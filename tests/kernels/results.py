@@ -59,7 +59,8 @@ def _cells(run: Run, probe: Probe) -> dict[str, dict[str, str]]:
             continue
         tests = [each.test for each in run.tests if each.form == attach and probe.name in each.probes]
         passed = bool(tests) and all(run.outcomes.get(test) == "passed" for test in tests)
-        cells[form.name] = {"outcome": "passed" if passed else "failed"}
+        ran = any(test in run.outcomes for test in tests)
+        cells[form.name] = {"outcome": "passed" if passed else "failed" if ran else "not run"}
         if offer["misses"]:
             cells[form.name]["reason"] = offer["misses"]
     return cells
@@ -102,8 +103,8 @@ def _notes(name: str, forms: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 def _text(forms: Mapping[str, Mapping[str, str]]) -> str:
     """One cell: the forms that passed, and what did not."""
-    words = [f"{form}{'' if cell['outcome'] == 'passed' else ' **fails**'}" for form, cell in forms.items()
-             if cell["outcome"] != "not here"]  # fmt: skip
+    marks = {"passed": "", "failed": " **fails**", "not run": " (not run)"}
+    words = [f"{form}{marks[cell['outcome']]}" for form, cell in forms.items() if cell["outcome"] in marks]
     return ", ".join(words) or "—"
 
 

@@ -27,6 +27,8 @@ class Selected(msgspec.Struct, frozen=True):
     """Its `--attach`."""
 
     probes: tuple[str, ...]
+    sees: str = ""
+    """What of them it proves, where a kernel may miss just that."""
 
 
 class _Seen:
@@ -41,8 +43,9 @@ class _Seen:
             if form not in FORMS:  # nothing new in the forms that are asked for: pytest's mark of no parameter
                 continue
             # Each test once, with the first of its parameters: for all of them there is no time.
+            sees = str(mark.kwargs.get("sees", "")) if mark else ""
             which = item.nodeid if mark and mark.kwargs.get("every") else item.nodeid.partition("[")[0]
-            self.selected.setdefault((which, form), Selected(item.nodeid, form, proved_by(item)))
+            self.selected.setdefault((which, form), Selected(item.nodeid, form, proved_by(item), sees))
 
 
 def select(selection: str, forms: Sequence[str]) -> list[Selected]:

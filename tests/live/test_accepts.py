@@ -127,7 +127,7 @@ socket.create_server(("127.0.0.1", 0)).accept()
     assert event["res"] == str(-errno.EINTR)
 
 
-@pytest.mark.guest("accept")
+@pytest.mark.guest("accept", sees="io_uring")
 def test_io_uring(programs: Programs, collector: Collector) -> None:
     """A connection accepted through io_uring is told, with the descriptor that it got."""
     with subprocess.Popen([programs("uring_accept")], stdout=subprocess.PIPE) as process:

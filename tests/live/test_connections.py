@@ -193,7 +193,7 @@ def test_what_is_no_socket(collector: Collector) -> None:
     assert len(connections(collector)) == before
 
 
-@pytest.mark.guest("connect", "create_file")
+@pytest.mark.guest("connect", "create_file", sees="io_uring")
 def test_io_uring(programs: Programs, collector: Collector, tmp_path: Path) -> None:
     """Connections and files made through io_uring are told, the failed connection too; opening again is not."""
     with socket.create_server(("127.0.0.1", 0)) as server:
