@@ -167,6 +167,7 @@ bench: ## Measure everything again, and put it into the documents (needs root; h
 	@$(functions)
 	prepare dev $(DEV_PACKAGES)
 	results=bench/results
+	mkdir -p build
 	$(BIN)/bench run --json "$$results/run.json" $(value ARGS)
 	$(BIN)/bench stages --json "$$results/stages.json"
 	$(BIN)/bench overhead --json "$$results/overhead.json"
