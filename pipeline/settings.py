@@ -85,6 +85,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
     queue_batches: Annotated[int, Meta(ge=1, le=1024)] = 1
     batch_events: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     batch_age_ms: Annotated[int, Meta(ge=1, le=60_000)] = 100
+    remembered_texts: Annotated[int, Meta(ge=16, le=1 << 20)] = 1024
     shutdown_s: Annotated[float, Meta(ge=0.1, le=600.0)] = 4.0
 
 
@@ -100,7 +101,7 @@ class Hashes(Table, frozen=True, kw_only=True):
     order_ms: Annotated[int, Meta(ge=0, le=60_000)] = 20
     wait_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 2.0
     close_wait_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 1.0
-    waiting_files: Annotated[int, Meta(ge=1, le=1 << 16)] = 1024
+    waiting_files: Annotated[int, Meta(ge=1, le=1 << 16)] = 4096
     waiting_events: Annotated[int, Meta(ge=1, le=1 << 20)] = 8192
     open_files: Annotated[int, Meta(ge=0, le=1 << 16)] = 128
     workers: Annotated[int, Meta(ge=1, le=64)] = 2

@@ -29,6 +29,7 @@ from probes.decoder import Decoder
 from probes.event import HostEvent
 from probes.kernel.ring import Span
 from probes.registry import all_events
+from probes.text import Remembered
 
 Source = Callable[[trio.MemorySendChannel[Span]], Awaitable[None]]
 """Sends spans until it has no more, then closes the channel."""
@@ -59,6 +60,7 @@ class Pipeline:
     ) -> None:
         """`watch`: sees the events once it is known which executables they are of."""
         self._config = config
+        Remembered.most = config.pipeline.remembered_texts
         self._watch = watch
         self.ledger = ledger
         self._boot_offset = boot_offset
@@ -93,6 +95,7 @@ class Pipeline:
         return {
             "process_tree": self.tree.statistics(),
             "users": self.users.statistics(),
+            "texts": Remembered.statistics(),
             "containers": self._containers.statistics(),
             **({"hashes": self._hashes.statistics()} if self._hashes is not None else {}),
             "socket_owners": self._socket_owners.statistics(),

@@ -17,13 +17,13 @@ import stat
 import struct
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+from weakref import ReferenceType, ref
 
 _PRIVATE = re.compile("[\uef80-\uefff]")
 _PRIVATE_RUN = re.compile("[\uef80-\uefff]+")
 _ERRORS = "hookline-private-use"
 
-_REMEMBERED = 1024
 _LONGEST = 512
 
 _Key = TypeVar("_Key", bound=bytes | str | tuple[Any, ...])
@@ -141,19 +141,39 @@ def path_text(raw: bytes, walked: int) -> str:
 class Remembered(dict[_Key, _Value], Generic[_Key, _Value]):
     """What `make` gives for short keys, ready: the same ones come again and again, and a look-up is cheap.
 
-    Forgets everything at 1,024 keys, and never keeps one of over 512 bytes or characters: what an attacker can make
+    Forgets everything at `most` keys, and never keeps one of over 512 bytes or characters: what an attacker can make
     many or long takes little memory.
     """
 
-    __slots__ = ("_make",)
+    __slots__ = ("__weakref__", "_make", "evictions", "misses")
+
+    most: ClassVar[int] = 1024
+    """Keys of each."""
+
+    _all: ClassVar[list[ReferenceType[Remembered[Any, Any]]]] = []
 
     def __init__(self, make: Callable[[_Key], _Value]) -> None:
         self._make: Callable[[_Key], _Value] = make
+        self.misses = self.evictions = 0
+        self._all.append(ref(self, self._all.remove))
+
+    @classmethod
+    def statistics(cls) -> dict[str, int]:
+        """Of all that there are. Hits are not counted: a look-up that finds its key runs no code of ours."""
+        every = [each for reference in tuple(cls._all) if (each := reference()) is not None]
+        return {
+            "caches": len(every),
+            "size": sum(map(len, every)),
+            "misses": sum(each.misses for each in every),
+            "evictions": sum(each.evictions for each in every),
+        }
 
     def __missing__(self, key: _Key) -> _Value:
         value = self._make(key)
+        self.misses += 1
         if (sum(map(len, key)) if isinstance(key, tuple) else len(key)) <= _LONGEST:
-            if len(self) >= _REMEMBERED:
+            if len(self) >= self.most:
+                self.evictions += len(self)
                 self.clear()
             self[key] = value
         return value

@@ -165,7 +165,7 @@ class Containers:
 
     def statistics(self) -> Mapping[str, int]:
         return {
-            "entries": len(self._by_cgroup),
+            "size": len(self._by_cgroup),
             "hits": self._hits,
             "misses": self._misses,
             "evictions": self._evictions,

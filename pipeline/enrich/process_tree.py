@@ -73,12 +73,13 @@ class ProcessTree:
         self._ended: deque[Process] = deque()
         self._epoch = 0
         """Changes when a process that has children changes its name: their lines name it."""
-        self._unknown = self._evictions = 0
+        self._seen = self._unknown = self._evictions = 0
         self._names = Remembered(cstring_text)
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `exe` and `pid_tree` of every event, and learn from it."""
         known = self._processes.get
+        self._seen += len(events)
         for event in events:
             process = known(event.tgid)
             if process is None or process.start != event.start_time:
@@ -237,10 +238,14 @@ class ProcessTree:
 
     def seed(self) -> None:
         """Take in the processes of /proc; blocks. Call once, after the probes are attached."""
+        first = {int(name): _stat_of(int(name)) for name in os.listdir("/proc") if name.isdecimal()}
         found: dict[int, tuple[int, int, bytes]] = {}
-        for name in os.listdir("/proc"):
-            if name.isdecimal() and (read := _stat_of(int(name))) is not None:
-                found[int(name)] = read
+        for tgid, before in first.items():
+            now = _stat_of(tgid)
+            if before is not None and now is not None and now[1] == before[1]:
+                # Between the two looks at all, a process that had the same parent in both was a child of the one that
+                # had this pid in both: a parent that ends loses its children.
+                found[tgid] = (now[0] if now[0] == before[0] else 0, *now[1:])
         for tgid in found:
             self._seed_one(tgid, found)
 
@@ -256,9 +261,10 @@ class ProcessTree:
 
     def statistics(self) -> Mapping[str, int]:
         return {
-            "entries": len(self._processes),
+            "size": len(self._processes),
+            "hits": self._seen - self._unknown,
+            "misses": self._unknown,
             "ended": len(self._ended),
-            "unknown": self._unknown,
             "evictions": self._evictions,
         }
 

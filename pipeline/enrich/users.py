@@ -46,6 +46,7 @@ class Users:
         self._path = path
         self._users: dict[int, User] = {}
         self._by_origin = Remembered(self._name)
+        self._seen = self._misses = self._evictions = 0
         self._version: tuple[int, int, int] | None = None
         self.refresh()
 
@@ -56,6 +57,8 @@ class Users:
             version = (status.st_ino, status.st_mtime_ns, status.st_size)
             if version != self._version:
                 self._users = parse(self._path.read_text(encoding="utf-8", errors="replace"))
+                self._misses += self._by_origin.misses
+                self._evictions += self._by_origin.evictions
                 self._by_origin = Remembered(self._name)
                 self._version = version
         except OSError:
@@ -64,6 +67,7 @@ class Users:
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `user` of every process event; not of one in a container, which has users of its own."""
         by_origin = self._by_origin
+        self._seen += len(events)
         for event in events:
             if not event.container:
                 event.user = by_origin[event.origin]
@@ -78,4 +82,13 @@ class Users:
         return "" if user is None else user.home
 
     def statistics(self) -> Mapping[str, int]:
-        return {"entries": len(self._users)}
+        # Of each event, its origin is looked up: a dictionary of its own counts what was not there.
+        by_origin = self._by_origin
+        misses = self._misses + by_origin.misses
+        return {
+            "users": len(self._users),
+            "size": len(by_origin),
+            "hits": self._seen - misses,
+            "misses": misses,
+            "evictions": self._evictions + by_origin.evictions,
+        }

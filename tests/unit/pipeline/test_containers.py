@@ -139,7 +139,7 @@ async def test_what_is_remembered(described: dict[str, Description], mock_clock:
     mock_clock.jump(1.1)
     assert (await told(cache, 3))[0][1] == "late"
     assert cache.statistics() == {
-        "entries": 3,
+        "size": 3,
         "hits": 6,
         "misses": 4,
         "evictions": 0,
@@ -148,7 +148,7 @@ async def test_what_is_remembered(described: dict[str, Description], mock_clock:
     }
     known.known |= {number: [] for number in range(1000, 1100)}
     await told(cache, *range(1000, 1100))
-    assert (cache.statistics()["entries"], cache.statistics()["evictions"]) == (16, 87)
+    assert (cache.statistics()["size"], cache.statistics()["evictions"]) == (16, 87)
 
 
 async def test_a_file_system_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ async def test_an_unknown_process_and_its_unknown_parent() -> None:
     tree = new_tree()
     child = Life(20, 5, Life(19, 4), comm=b"late")
     assert await told(tree, child.ends()) == ["19(?)->20(late)"]
-    assert tree.statistics()["unknown"] == 1
+    assert tree.statistics()["misses"] == 1
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ async def test_memory_is_bounded() -> None:
         await tree.enrich([fork, execve, end])
         assert fork.child_tgid == pid
         assert end.pid_tree == f"1(init)->2(server)->{pid}(job)"
-        assert tree.statistics()["entries"] <= 4096
+        assert tree.statistics()["size"] <= 4096
         if number % 50_000 == 49_999:
             blocks.append(sys.getallocatedblocks())
     assert max(blocks) - blocks[0] < 5_000
@@ -216,6 +216,6 @@ async def test_a_chain_of_short_lived_parents_is_bounded() -> None:
         life = child
         if number % 10_000 == 9_999:
             blocks.append(sys.getallocatedblocks())
-    assert tree.statistics()["entries"] <= 1024
+    assert tree.statistics()["size"] <= 1024
     assert max(blocks) - blocks[0] < 5_000
     assert (await told(tree, life.ends()))[0].startswith("...->")

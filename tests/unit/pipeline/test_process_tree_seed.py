@@ -64,7 +64,7 @@ async def test_the_own_process_is_seeded() -> None:
     event = made(Exit, tgid=pid, pid=pid, ppid=os.getppid(), start_time=start_of(pid), exe_file=OWN_FILE)
     assert await told(tree, event) == [line_of(pid)]
     assert event.exe == OWN_EXE
-    assert tree.statistics()["unknown"] == 0
+    assert tree.statistics()["misses"] == 0
 
 
 async def test_a_child_of_a_seeded_process(child: subprocess.Popen[bytes]) -> None:
@@ -108,12 +108,12 @@ async def test_a_fork_that_the_seed_saw_first(child: subprocess.Popen[bytes]) ->
     """A process that began between attaching and seeding is told by /proc and by an event, and is one."""
     tree = new_tree(ask_proc=True)
     tree.seed()
-    entries, pid, own = tree.statistics()["entries"], child.pid, os.getpid()
+    entries, pid, own = tree.statistics()["size"], child.pid, os.getpid()
     start = start_of(pid)
     fork = made(Fork, tgid=own, start_time=start_of(own), child_tgid=pid, child_start_time=start, comm=b"x")
     ended = made(Exit, tgid=pid, start_time=start, ppid=own, parent_start_time=start_of(own))
     assert await told(tree, fork, ended) == [line_of(own), line_of(pid)]
-    assert tree.statistics()["entries"] == entries
+    assert tree.statistics()["size"] == entries
 
 
 async def test_an_executable_is_only_told_of_the_same_file(child: subprocess.Popen[bytes]) -> None:
@@ -129,7 +129,7 @@ async def test_a_small_table_is_seeded_within_its_bound() -> None:
     """A host with more processes than the table holds fills it, and no more."""
     tree = new_tree(max_processes=2, ask_proc=True)
     tree.seed()
-    assert tree.statistics()["entries"] <= 2
+    assert tree.statistics()["size"] <= 2
 
 
 async def test_a_replay_does_not_ask_this_host() -> None:

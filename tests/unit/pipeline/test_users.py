@@ -35,7 +35,7 @@ async def test_names(passwd: Path) -> None:
     users = Users(passwd)
     names = [await name_of(users, uid) for uid in (0, 1000, 1001, 0xFFFF_FFFF)]
     assert names == ["root", "alice", UNKNOWN, UNKNOWN]
-    assert users.statistics()["entries"] == 2
+    assert users.statistics()["users"] == 2
 
 
 async def test_in_a_container(passwd: Path) -> None:
