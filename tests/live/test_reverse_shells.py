@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,8 @@ class Attacker:
         connection.settimeout(LIMIT_S)
         with connection:
             yield connection
+            with suppress(OSError):  # one has ended by itself
+                connection.sendall(b"exit\n")
 
     def order(self, connection: socket.socket, command: str) -> None:
         """Have a command run, to its end."""
