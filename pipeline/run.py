@@ -17,6 +17,7 @@ import trio
 
 from pipeline.config import Config, ConfigError
 from pipeline.decode import boot_offset_ns
+from pipeline.enrich.addresses import keep_host
 from pipeline.enrich.host import Host, run_id
 from pipeline.ledger import Ledger
 from pipeline.live import Live, all_counters, update_ledger
@@ -74,7 +75,7 @@ async def collect(
                     beside = nursery.start_soon
                     beside(live.keep_counters)
                     beside(live.keep_filters)
-                    beside(_keep_host, pipeline, host, config.enrich.host.refresh_s)
+                    beside(keep_host, pipeline.encoder.set_host, host, config.enrich.host.refresh_s)
                     beside(_every, config.enrich.users.refresh_s, pipeline.users.refresh)
                     beside(_stop_when_unread, pipeline, stop)
                     beside(_end_sinks, pipeline, stop, config.pipeline.shutdown_s)
@@ -245,13 +246,3 @@ async def _every(seconds: float, work: Callable[[], object]) -> None:
     while True:
         await trio.sleep(seconds)
         await trio.to_thread.run_sync(work)
-
-
-async def _keep_host(pipeline: Pipeline, first: Host, seconds: float) -> None:
-    known = first
-    while True:
-        await trio.sleep(seconds)
-        host = await trio.to_thread.run_sync(Host.current)
-        if host != known:
-            pipeline.encoder.set_host(host)
-            known = host

@@ -118,7 +118,7 @@ class ProcessTree(Table, frozen=True, kw_only=True):
 class Users(Table, frozen=True, kw_only=True):
     """``[enrich.users]``."""
 
-    refresh_s: Seconds = 60.0
+    refresh_s: Seconds = 1.0
 
 
 class HostTable(Table, frozen=True, kw_only=True):
