@@ -15,7 +15,7 @@
 #include "network/sockets.h"
 
 #define SOCKET_OWNER_STEPS	96	/* descriptors, words of 64 of them, and processes */
-#define SOCKET_OWNER_OF_ONE	16	/* descriptors of one process, but for the first */
+#define SOCKET_OWNER_OF_ONE	64	/* descriptors of one process, but for the first */
 #define SOCKET_OWNER_SIFTED	16	/* descriptors that are looked at by loads */
 #define SOCKET_OWNER_WORDS	16	/* of 64 descriptors each */
 #define SOCKET_OWNER_LINE	5	/* the process and its ancestors */

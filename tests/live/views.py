@@ -76,12 +76,12 @@ def raw(event: Event, name: str) -> bytes | None:
 
 
 def truncated(event: Event) -> set[str]:
-    """The smith names of what is told as cut."""
+    """The smith names of what is told as cut; less the search for a socket, which depends on who runs the tests."""
     if "event_id" in event:
         marks = {key: said for key, said in event.items() if key.endswith("_truncated")}
         assert set(marks.values()) <= {"1"}
-        return {key.removesuffix("_truncated") for key in marks}
-    return set(event["hookline"].get("truncated", []))
+        return {key.removesuffix("_truncated") for key in marks} - {"socket"}
+    return set(event["hookline"].get("truncated", [])) - {"socket"}
 
 
 def arguments_match(event: Event, arguments: list[bytes]) -> bool:

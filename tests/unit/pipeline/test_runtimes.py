@@ -185,7 +185,7 @@ JSON = st.recursive(
 @given(first=JSON, second=JSON)
 def test_any_json(tmp_path_factory: pytest.TempPathFactory, first: object, second: object) -> None:
     """Whatever the files hold, what comes out is texts without a NUL, or nothing."""
-    root = tmp_path_factory.getbasetemp() / "any"
+    root = tmp_path_factory.getbasetemp() / "any-runtime"
     names = (
         f"containers/{ID}/config.v2.json",
         f"{CONTAINERD}/{ID}/config.json",
