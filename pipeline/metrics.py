@@ -88,14 +88,11 @@ def serve(
     latencies: Callable[[], Latencies],
     stages: Latencies,
 ) -> Iterator[None]:
-    """Serve ``/metrics`` at `listen` (ADDRESS:PORT; "": do not) from a thread that ends with the block.
+    """Serve ``/metrics`` at `listen` (ADDRESS:PORT) from a thread that ends with the block.
 
     Raises:
         ConfigError: the address cannot be used.
     """
-    if not listen:
-        yield
-        return
     host, _, port = listen.rpartition(":")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Ledger(ledger, statistics, latencies, stages))

@@ -8,7 +8,7 @@ import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from pipeline.enrich.addresses import keep_host
 from pipeline.enrich.host import Host, run_id
 from pipeline.ledger import Ledger
 from pipeline.live import Live, all_counters, update_ledger
-from pipeline.metrics import serve
 from pipeline.recording import Recorder, open_recording
 from pipeline.stages import Pipeline, new_ledger
 from pipeline.watch import Watch
@@ -66,7 +65,7 @@ async def collect(
         async with trio.open_nursery() as around:
             around.start_soon(_obey, signals, stop, hangups)
             with (
-                serve(config.metrics.listen, ledger, pipeline.statistics, pipeline.delivery.latencies, pipeline.stages),
+                _metrics(config.metrics.listen, pipeline),
                 await trio.to_thread.run_sync(loading.first) as loaded,
             ):
                 live = Live(config, loaded, ledger, stop)
@@ -86,6 +85,14 @@ async def collect(
                     nursery.cancel_scope.cancel()
             around.cancel_scope.cancel()
     return ledger
+
+
+def _metrics(listen: str, pipeline: Pipeline) -> AbstractContextManager[None]:
+    if not listen:
+        return nullcontext()
+    from pipeline.metrics import serve  # 3 MB, for who asks for them
+
+    return serve(listen, pipeline.ledger, pipeline.statistics, pipeline.delivery.latencies, pipeline.stages)
 
 
 async def record(config: Config, loading: Loading, path: Path, *, duration_s: float | None) -> Ledger:

@@ -97,7 +97,7 @@ class Hashes(Table, frozen=True, kw_only=True):
     created_files: bool = True
     max_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 100 * _MIB
     bytes_per_s: Annotated[int, Meta(ge=_MIB, le=1 << 40)] = 128 * _MIB
-    cache_entries: Annotated[int, Meta(ge=1, le=1 << 20)] = 8192
+    cache_entries: Annotated[int, Meta(ge=1, le=1 << 20)] = 4096
     order_ms: Annotated[int, Meta(ge=0, le=60_000)] = 20
     wait_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 2.0
     close_wait_s: Annotated[float, Meta(ge=0.0, le=60.0)] = 1.0

@@ -30,9 +30,11 @@ def record_mixed(path: Path, folder: Path) -> None:
         until_collecting(recorder.stderr)
         command: list[str | Path] = [sys.executable, "-B", SOURCES / "mixed.py", folder, str(_ROUNDS), "/bin/true"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, timeout=4 * LIMIT_S)
-        recorder.terminate()
-        recorder.stderr.read()
+        try:
+            subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, timeout=4 * LIMIT_S)
+        finally:
+            recorder.terminate()
+            recorder.stderr.read()
     assert recorder.returncode == 0
 
 

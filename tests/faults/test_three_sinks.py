@@ -147,8 +147,8 @@ def kept_by(spool: Path, sink: str) -> list[str]:
 
 
 def figure(listen: str, sink: str, name: str) -> float:
-    """Of a sink, at the metrics endpoint."""
-    return scrape(listen)[labelled("hookline_part", part=f"sink_{sink}", figure=name)]
+    """Of a sink, at the metrics endpoint; 0 until it is open."""
+    return scrape(listen).get(labelled("hookline_part", part=f"sink_{sink}", figure=name), 0.0)
 
 
 def arrived(listen: str) -> float:

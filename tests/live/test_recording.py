@@ -95,9 +95,10 @@ def test_a_recording_is_replayed_by_nobody(programs: Programs, folder: Path) -> 
         outcome.check("output")
         delivered = {name: kind["emitted"] for name, kind in outcome.ledger["kinds"].items() if kind["emitted"]}
         assert delivered == recorded
-    assert [event["event_id"] for event in first.events] == [event["event_id"] for event in second.events]
-    assert [number_of(event) for event in ecs.events] == [number_of(event) for event in first.events]
-    assert [event["time"] for event in first.events] == [event["time"] for event in second.events]
+    # What waits for a file to be hashed may come later one time than another.
+    told = {event["event_id"]: event["time"] for event in first.events}
+    assert told == {event["event_id"]: event["time"] for event in second.events}
+    assert sorted(map(number_of, ecs.events)) == sorted(map(number_of, first.events))
     nop = str(programs("nop"))
     ran = [event for event in first.events if event["data_type"] == "59" and event["exe"] == nop]
     assert Counter(event["argv"] for event in ran) == {f"{nop} flood {number} ": 1 for number in range(500)}

@@ -122,13 +122,6 @@ def test_the_thread_ends_with_the_block(ledger: Ledger, raises: bool) -> None:
         assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
-def test_no_address_no_thread(ledger: Ledger) -> None:
-    """An empty address serves nothing."""
-    before = threading.enumerate()
-    with serve("", ledger, statistics, latencies, {}):
-        assert threading.enumerate() == before
-
-
 def test_ipv6(ledger: Ledger) -> None:
     """The loopback address of IPv6 is written in brackets."""
     try:
