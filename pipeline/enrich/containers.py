@@ -66,6 +66,9 @@ class Containers:
         self._limiter = trio.CapacityLimiter(_WORKERS)
         self._of_users = trio.CapacityLimiter(1)
         """Whose home does not answer holds up nobody but other users without root's rights."""
+        self._is_stuck = False
+        """Whether somebody's home did not answer; then others do not wait for it again."""
+
         self._by_origin: dict[bytes, str] = {}
         """A short cut to what stays true."""
 
@@ -105,10 +108,12 @@ class Containers:
         if not waiting:
             return
         self._misses += len(waiting)
-        with trio.move_on_after(self._wait_s):
+        with trio.move_on_after(self._wait_s) as waited:
             async with trio.open_nursery() as nursery:
                 for cgroup, its_events in waiting.items():
                     nursery.start_soon(self._find, cgroup, its_events)
+        if waited.cancelled_caught:
+            self._is_stuck = True
         for cgroup, its_events in waiting.items():
             if cgroup not in self._by_cgroup and cgroup not in self._for_now:
                 self._timeouts += 1
@@ -126,7 +131,8 @@ class Containers:
         of_users = [each for each in candidates if each.owner]
         found = await self._run(partial(self._describe, of_root), self._limiter) if of_root else None
         if found is None and of_users:
-            if not self._of_users.available_tokens:
+            self._is_stuck &= not self._of_users.available_tokens
+            if self._is_stuck:
                 self._keep_for_now(cgroup, _NOWHERE)
                 return
             found = await self._run(partial(self._describe, of_users), self._of_users)
