@@ -31,7 +31,7 @@ _PPID, _PARENT_START = _origin.index("ppid"), _origin.index("parent_start_time")
 _execution, _read_execution = body_reader(Execve)
 _EXE_PATH, _RESULT = _execution.index("exe_path"), _execution.index("result")
 
-_ENDED_SHARE = 16
+_ENDED_SHARE = 32
 """One of so many places in the table is for processes that have ended."""
 
 
