@@ -74,8 +74,8 @@ def test_memory(programs: Programs, tmp_path: Path) -> None:
         ]
         files = subprocess.Popen([programs("create"), "20000", folder])
         wait_all([*spawners, files])
-        wait_all([subprocess.Popen([programs("connect"), "52000", "0"], stdout=subprocess.DEVNULL)])
-        collector.sync()
+        while len(collector.sync()) < 100_000:
+            wait_all([subprocess.Popen([programs("connect"), "4000", "0"], stdout=subprocess.DEVNULL)])
         busy = resident_mb(collector.pid) + children_mb(collector.pid)
         outcome = collector.stop()
     delivered = sum(sink["delivered"] for kind in outcome.ledger["kinds"].values() for sink in kind["sinks"].values())
