@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import HostEvent, Names
+from probes.event import HostEvent
+from probes.fields import Names
 
 
 class Gap(HostEvent, gc=False):

@@ -14,7 +14,8 @@ from operator import attrgetter
 from typing import Any
 
 from probes.errors import RecordError
-from probes.event import Opaque, ProcessEvent
+from probes.event import ProcessEvent
+from probes.fields import Opaque
 from probes.layout import Layout, Member, Piece, layout, parted
 from probes.text import Remembered
 
@@ -120,7 +121,7 @@ def _make_readable(shape: Layout) -> None:
 
 
 def parts_reader(count: int) -> Callable[[str], Sequence[str]]:
-    """What reads the `count` parts of a piece that an enrichment set: see `probes.event.Part`."""
+    """What reads the `count` parts of a piece that an enrichment set: see `probes.fields.Part`."""
     nothing = ("",) * count
     return lambda piece: piece.split("\0") if piece else nothing
 

@@ -3,7 +3,7 @@
 
 A record is ``u32 length, u32 kind``, the header (`ProcessEvent`'s wire
 fields), the body (the subclass's), then the tails in order of declaration,
-packed. The body holds the fields of its own (`probes.event.Own`) and one
+packed. The body holds the fields of its own (`probes.fields.Own`) and one
 ``u32 NAME_length`` for each of their tails, then the others in the same way:
 so the others, with their tails, are one piece. Members are naturally aligned,
 padding is explicit, and everything is little-endian.
@@ -18,19 +18,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from probes.event import (
+from probes.event import HostEvent, ProcessEvent
+from probes.fields import (
     Block,
     BootTime,
     Chars,
     Derived,
     Hex,
-    HostEvent,
     Ip,
     Names,
     Opaque,
     Own,
     Part,
-    ProcessEvent,
     Scalar,
     Tail,
     Unique,
@@ -130,7 +129,7 @@ class Layout:
 
     @property
     def is_remembered(self) -> bool:
-        """Whether the rest comes again and again: see `probes.event.Own`."""
+        """Whether the rest comes again and again: see `probes.fields.Own`."""
         return len(self.rest.members) < len(self.body)
 
 
@@ -141,7 +140,7 @@ def _rank(field: Field) -> int:
 
 @cache
 def parted(event: type[HostEvent]) -> Mapping[str, tuple[str, ...]]:
-    """The names of the parts of each piece that enrichments set: see `probes.event.Part`."""
+    """The names of the parts of each piece that enrichments set: see `probes.fields.Part`."""
     found: dict[str, tuple[str, ...]] = {}
     for field in struct_fields(event):
         if field.part is not None:
@@ -313,7 +312,7 @@ def _c_struct(name: str, members: tuple[Member, ...], first: list[str], start: i
 
 
 _STRUCTS = """\
-/* Which file, and which content of it; as probes.event.FileId. */
+/* Which file, and which content of it; as probes.identity.FileId. */
 struct hl_file_id {
 	u64 inode;
 	u64 ctime;
@@ -322,7 +321,7 @@ struct hl_file_id {
 	u64 device;
 };
 
-/* A file when it was created; as probes.event.CreatedId. */
+/* A file when it was created; as probes.identity.CreatedId. */
 struct hl_created_id {
 	u64 inode;
 	u64 ctime;
@@ -330,7 +329,7 @@ struct hl_created_id {
 	u32 generation;
 };
 
-/* Who a task is; as probes.event.IDS. */
+/* Who a task is; as probes.fields.IDS. */
 struct hl_ids {
 	u32 uid, euid, suid, fsuid;
 	u32 gid, egid, sgid, fsgid;

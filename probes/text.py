@@ -92,7 +92,7 @@ def address_text(family: int, raw: bytes) -> str:
 
 
 def ids_text(raw: bytes) -> str:
-    """The ids of a task (`probes.event.IDS`), as Elkeid writes them: uid|euid|suid|fsuid|gid|egid|sgid|fsgid."""
+    """The ids of a task (`probes.fields.IDS`), as Elkeid writes them: uid|euid|suid|fsuid|gid|egid|sgid|fsgid."""
     return "|".join(str(each) for (each,) in struct.iter_unpack("<I", raw))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from probes.event import EcsType, HostEvent, ProcessEvent
+from probes.event import HostEvent, ProcessEvent
+from probes.fields import EcsType
 from probes.layout import Field, event_fields
 
 ADDED: Mapping[str, EcsType] = {

@@ -11,7 +11,8 @@ from functools import lru_cache
 from json.encoder import JSONEncoder, encode_basestring_ascii
 from typing import Any, TypeVar
 
-from probes.event import Chars, Derived, HostEvent, Ip, Opaque, ProcessEvent
+from probes.event import HostEvent, ProcessEvent
+from probes.fields import Chars, Derived, Ip, Opaque
 from probes.layout import Field, layout, struct_fields
 from probes.text import (
     Remembered,

@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from probes.event import UNKNOWN, CreatedId, FileId
+from probes.event import UNKNOWN
+from probes.identity import CreatedId, FileId
 from probes.opening import IN_ROOT, NO_SYMLINKS, NotRegular, open_in_root, readable
 
 _CHUNK = 1 << 20

@@ -18,7 +18,9 @@ from pipeline.enrich.digests import Digest, Place
 from pipeline.enrich.held import Held, Order
 from pipeline.enrich.jobs import Job, Jobs
 from pipeline.settings import Hashes as Settings
-from probes.event import NO_FILE, UNKNOWN, CreatedId, FileId, HashedFile, HostEvent, ProcessEvent
+from probes.event import UNKNOWN, HostEvent, ProcessEvent
+from probes.fields import HashedFile
+from probes.identity import NO_FILE, CreatedId, FileId
 
 _RETRY_S = 1.0
 _DEAD_MOUNT_S = 30.0

@@ -17,7 +17,7 @@ from pipeline.enrich.closings import Closings
 from pipeline.enrich.digests import Budget, Digest, Hasher, Place, Progress, is_written, open_created
 from pipeline.enrich.workers import Task, Workers
 from pipeline.settings import Hashes as Settings
-from probes.event import CreatedId
+from probes.identity import CreatedId
 
 _LEAST_HUNG_S = 0.1
 _MOST_UNHEARD = 1024

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 import msgspec
 
 from probes.decoder import body_reader, origin_reader
-from probes.event import NO_FILE, FileId, ProcessEvent
+from probes.event import ProcessEvent
+from probes.identity import NO_FILE, FileId
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
@@ -46,7 +47,7 @@ class Process(msgspec.Struct, gc=False):
     comm: bytes
     exe: bytes
     exe_file: bytes
-    """Identity of the executable, see `probes.event.FileId`."""
+    """Identity of the executable, see `probes.identity.FileId`."""
 
     line: str = ""
     """Its `pid_tree`, as far as `epoch` is the tree's."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.encode.names import ecs_types
 from pipeline.gap import Gap
-from probes.event import EcsType
+from probes.fields import EcsType
 from probes.registry import all_events
 
 PATTERN = "logs-hookline.*-*"

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from probes.event import UNKNOWN, HashedFile, Names, Opaque, ProcessEvent, Tail, s32, u32, u64
+from probes.event import UNKNOWN, ProcessEvent
+from probes.fields import HashedFile, Names, Opaque, Tail, s32, u32, u64
 from probes.probe import Form, Hook, Ladder, Mechanism, Probe, TailProgram
 from probes.process.socket_owner import (
     SOCKET_FIELDS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, Tail, u32
+from probes.event import ProcessEvent
+from probes.fields import Names, Tail, u32
 from probes.file.names import NAME_STRUCTS, name_forms
 from probes.probe import Probe
 from probes.syscall import returns

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, Result, Tail, u32, u64
+from probes.event import ProcessEvent
+from probes.fields import Names, Result, Tail, u32, u64
 from probes.file.names import NAME_STRUCTS, NAMES_MISS
 from probes.probe import Form, Hook, Ladder, Probe, TailProgram
 from probes.syscall import returns

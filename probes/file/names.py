@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, Tail, u32
+from probes.event import ProcessEvent
+from probes.fields import Names, Tail, u32
 from probes.probe import Form, Hook, TailProgram
 from probes.syscall import function_forms
 from probes.text import path_text, printable, to_text

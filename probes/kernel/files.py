@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from probes.event import FileId
+from probes.identity import FileId
 from probes.kernel import bpf
 from probes.opening import IN_ROOT, NO_MAGICLINKS, open_in_root, readable
 

@@ -7,8 +7,8 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 
-from probes.event import NO_FILE, FileId
 from probes.filters import Filters, MapSettings
+from probes.identity import NO_FILE, FileId
 from probes.kernel import bpf
 
 _SETTINGS = struct.Struct("<8I")

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from probes.event import FileId
+from probes.identity import FileId
 from probes.kernel import files
 from probes.kernel.attach import attach_uprobe
 from probes.kernel.elf import Elf, ElfError

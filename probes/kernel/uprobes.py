@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from probes.event import FileId
+from probes.identity import FileId
 from probes.kernel.detach import leave_to_another
 from probes.kernel.finder import Attached, Found, Message, Opening, Search
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Ip, Names, ProcessEvent, Result, s32, u16
+from probes.event import ProcessEvent
+from probes.fields import Ip, Names, Result, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
 from probes.probe import Form, Hook, Probe
 from probes.text import address_text, printable, to_text

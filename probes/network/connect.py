@@ -6,7 +6,8 @@ from __future__ import annotations
 from socket import AF_UNIX
 from typing import Annotated, Literal
 
-from probes.event import Ip, Names, ProcessEvent, Tail, s32, u16
+from probes.event import ProcessEvent
+from probes.fields import Ip, Names, Tail, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
 from probes.probe import Form, Hook, Probe, TailProgram
 from probes.text import address_text, printable, to_text, unix_text

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Derived, EcsType, Ip, Names, ProcessEvent, Tail, s32, u16, u32
+from probes.event import ProcessEvent
+from probes.fields import Derived, EcsType, Ip, Names, Tail, s32, u16, u32
 from probes.network.dns_message import decode
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
 from probes.probe import Form, Hook, Probe, TailProgram

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from probes.event import BootTime, Derived, EcsType, Ip, Names, ProcessEvent, s32, u16, u64
+from probes.event import ProcessEvent
+from probes.fields import BootTime, Derived, EcsType, Ip, Names, s32, u16, u64
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS
 from probes.probe import Form, Hook, Probe
 from probes.text import address_text, printable, to_text

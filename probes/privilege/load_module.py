@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import UNKNOWN, Chars, HashedFile, Names, Opaque, ProcessEvent, Tail, s32, u64
+from probes.event import UNKNOWN, ProcessEvent
+from probes.fields import Chars, HashedFile, Names, Opaque, Tail, s32, u64
 from probes.probe import Form, Hook, Mechanism, Probe, TailProgram
 from probes.text import cstring_text, printable, to_text
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import IDS, Names, ProcessEvent, u32
+from probes.event import ProcessEvent
+from probes.fields import IDS, Names, u32
 from probes.probe import Form, Hook, Probe
 from probes.text import ids_text, printable, to_text
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, s32, u32
+from probes.event import ProcessEvent
+from probes.fields import Names, s32, u32
 from probes.probe import Form, Hook, Mechanism, Probe
 from probes.text import printable, to_text
 

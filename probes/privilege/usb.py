@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Chars, Names, ProcessEvent, Tail, u16, u32
+from probes.event import ProcessEvent
+from probes.fields import Chars, Names, Tail, u16, u32
 from probes.probe import Form, Hook, Probe
 from probes.text import printable, to_text
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from probes.event import Names, ProcessEvent, Tail, s32
+from probes.event import ProcessEvent
+from probes.fields import Names, Tail, s32
 from probes.probe import Form, Hook, Probe
 from probes.text import printable, to_text
 

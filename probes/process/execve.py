@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, Own, ProcessEvent, Result, Tail, Variable, u32, u64
+from probes.event import ProcessEvent
+from probes.fields import Names, Own, Result, Tail, Variable, u32, u64
 from probes.probe import Form, Hook, Ladder, Mechanism, Probe, TailProgram
 from probes.process.socket_owner import (
     SOCKET_FIELDS,

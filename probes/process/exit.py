@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, u32
+from probes.event import ProcessEvent
+from probes.fields import Names, u32
 from probes.probe import Form, Hook, Probe
 from probes.text import printable, to_text
 

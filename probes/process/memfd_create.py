@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, Tail, s32, u32
+from probes.event import ProcessEvent
+from probes.fields import Names, Tail, s32, u32
 from probes.probe import Form, Probe
 from probes.syscall import returns
 from probes.text import printable, to_text

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Hex, Names, ProcessEvent, Tail, u32, u64
+from probes.event import ProcessEvent
+from probes.fields import Hex, Names, Tail, u32, u64
 from probes.probe import Form, Probe, TailProgram
 from probes.syscall import function_forms, returns
 from probes.text import printable, to_text

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Chars, Names, ProcessEvent, u32
+from probes.event import ProcessEvent
+from probes.fields import Chars, Names, u32
 from probes.probe import Form, Probe
 from probes.syscall import returns
 from probes.text import cstring_text, printable, to_text

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Chars, Hex, Names, ProcessEvent, Result, s32, u32, u64
+from probes.event import ProcessEvent
+from probes.fields import Chars, Hex, Names, Result, s32, u32, u64
 from probes.probe import Form, Probe
 from probes.process.signals import AskedPid
 from probes.syscall import returns

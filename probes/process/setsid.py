@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from probes.event import ProcessEvent, Result
+from probes.event import ProcessEvent
+from probes.fields import Result
 from probes.probe import Form, Probe
 from probes.syscall import returns
 from probes.text import printable, to_text

@@ -7,7 +7,8 @@ import struct
 from collections.abc import Mapping
 from typing import Annotated
 
-from probes.event import UNKNOWN, Block, Derived, Names, Part, Tail
+from probes.event import UNKNOWN
+from probes.fields import Block, Derived, Names, Part, Tail
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS
 from probes.text import address_text
 

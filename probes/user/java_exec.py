@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import BootTime, Names, ProcessEvent, Tail, s32, u32, u64
+from probes.event import ProcessEvent
+from probes.fields import BootTime, Names, Tail, s32, u32, u64
 from probes.probe import Files, Form, Hook, Probe
 from probes.text import printable, to_text
 

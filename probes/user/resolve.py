@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Names, ProcessEvent, Tail, s32, u32
+from probes.event import ProcessEvent
+from probes.fields import Names, Tail, s32, u32
 from probes.probe import Files, Form, Hook, Probe
 from probes.text import addresses_text, printable, to_text
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from probes.event import Chars, Names, ProcessEvent, Tail, u8
+from probes.event import ProcessEvent
+from probes.fields import Chars, Names, Tail, u8
 from probes.probe import Files, Form, Hook, Probe
 from probes.text import cstring_text, printable, typed_text
 

@@ -15,7 +15,8 @@ from pipeline.enrich.hashes import Hashes
 from pipeline.enrich.stage import enrich
 from pipeline.latency import Latency
 from pipeline.settings import Hashes as Settings
-from probes.event import FileId, HostEvent, ProcessEvent
+from probes.event import HostEvent, ProcessEvent
+from probes.identity import FileId
 from probes.process.exit import Exit
 from tests.unit.pipeline.samples import made
 

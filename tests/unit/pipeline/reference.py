@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline.encode.ecs import ECS_VERSION
 from pipeline.enrich.host import Host
-from probes.event import UNKNOWN, Chars, HostEvent, Ip, Opaque, ProcessEvent
+from probes.event import UNKNOWN, HostEvent, ProcessEvent
+from probes.fields import Chars, Ip, Opaque
 from probes.layout import Field, event_fields, layout
 from probes.text import (
     address_text,

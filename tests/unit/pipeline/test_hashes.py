@@ -15,7 +15,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.event import UNKNOWN, FileId
+from probes.event import UNKNOWN
+from probes.identity import FileId
 from probes.privilege.load_module import LoadModule
 from probes.process.exit import Exit
 from tests.unit.pipeline.files import NOBODY, executable, identity, md5, new_hashes, run_of, told

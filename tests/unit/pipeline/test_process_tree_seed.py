@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.event import FileId
+from probes.identity import FileId
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from hypothesis import strategies as st
 
-from probes.event import Chars, Ip, Names, Own, ProcessEvent, Tail, Variable, s32, s64, u8, u16, u32, u64
+from probes.event import ProcessEvent
+from probes.fields import Chars, Ip, Names, Own, Tail, Variable, s32, s64, u8, u16, u32, u64
 
 SCALARS: tuple[Any, ...] = (u8, u16, u32, u64, s32, s64)
 WIRES = st.one_of(

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from probes.event import ProcessEvent, u8, u64
+from probes.event import ProcessEvent
+from probes.fields import u8, u64
 from probes.layout import Layout, c_header, layout
 from tests.unit.probes import wire
 from tests.unit.probes.declarations import any_declaration, declare, named, tail

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from probes.decoder import Decoder, decoder
 from probes.errors import RecordError
-from probes.event import UNKNOWN, ProcessEvent, Tail
+from probes.event import UNKNOWN, ProcessEvent
+from probes.fields import Tail
 from probes.process.execve import Execve
 from tests.unit.probes import wire
 

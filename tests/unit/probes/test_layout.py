@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 
-from probes.event import Names, ProcessEvent, Tail, Variable, s32, u16, u32, u64
+from probes.event import ProcessEvent
+from probes.fields import Names, Tail, Variable, s32, u16, u32, u64
 from probes.layout import fingerprint, layout
 from tests.unit.probes import wire
 from tests.unit.probes.declarations import any_declaration, declare, named, tail, variable

@@ -15,7 +15,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from probes.event import Chars, Ip, Opaque, Own, ProcessEvent, Scalar, Tail, Variable
+from probes.event import ProcessEvent
+from probes.fields import Chars, Ip, Opaque, Own, Scalar, Tail, Variable
 from probes.kernel.ring import Span
 from probes.registry import all_events
 

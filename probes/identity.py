@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which file it is: what the kernel says of it in a record, and what stat(2) says of it later."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import NamedTuple
+
+
+class FileId(NamedTuple):
+    """``struct hl_file_id``: which file, and which content of it. Rewritten or replaced, it is another."""
+
+    inode: int
+    ctime_ns: int
+    """Change time since the epoch; nobody can set it."""
+
+    mtime_ns: int
+    size: int
+    """bytes"""
+
+    device: int
+    """In the kernel's encoding (MKDEV: 20 bits of minor)."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileId:
+        """The identity of a file by its stat(2)."""
+        device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+        return cls(status.st_ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size, device)
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether stat(2) shows this file.
+
+        overlayfs and btrfs show another device than the kernel's own; the
+        change time to the nanosecond and the rest then decide.
+        """
+        found = FileId.of(status)
+        if found.device != self.device:
+            found = found._replace(device=self.device, inode=self.inode)
+        return found == self
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> FileId:
+        """The identity in 40 bytes of a record."""
+        return cls._make(_FILE_ID.unpack(raw))
+
+    def pack(self) -> bytes:
+        """As the kernel side holds it."""
+        return _FILE_ID.pack(*self)
+
+
+class CreatedId(NamedTuple):
+    """``struct hl_created_id``: a file at the moment when it was created, before anything was written to it."""
+
+    inode: int
+    ctime_ns: int
+    """When it was created, since the epoch."""
+
+    device: int
+    """In the kernel's encoding (MKDEV: 20 bits of minor)."""
+
+    generation: int
+    """Tells two files apart that had the same inode number one after the other, where the file system does so."""
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> CreatedId:
+        """The identity in 24 bytes of a record."""
+        return cls._make(_CREATED_ID.unpack(raw))
+
+    def pack(self) -> bytes:
+        """As the kernel side holds it."""
+        return _CREATED_ID.pack(*self)
+
+
+_FILE_ID = struct.Struct("<5Q")
+_CREATED_ID = struct.Struct("<QQII")
+
+NO_FILE = bytes(_FILE_ID.size)
+"""The executable of a process without one, such as a kernel thread."""
