@@ -196,7 +196,7 @@ def _running(loaded: Loaded) -> list[str]:
 def _forms(loaded: Loaded) -> dict[str, str]:
     """What each probe is attached to, of those that have a choice."""
     several = {name for name, probe in all_probes().items() if len(probe.forms) > 1}
-    return {report.name: report.form for report in tuple(loaded.reports.values()) if report.name in several}
+    return {name: loaded.reports[name].form for name in _running(loaded) if name in several}
 
 
 def _report(loaded: Loaded) -> None:

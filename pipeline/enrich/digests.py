@@ -116,21 +116,17 @@ class Hasher:
 
     def known_file(self, place: Place, progress: Progress) -> Digest:
         """The digest of the very file that a `FileId` names, wherever it is found."""
-        assert isinstance(place.identity, FileId)
-        worst = Digest(status="gone")
-        for opened in _opened(place):
-            if isinstance(opened, Digest):
-                worst = opened if worst.status == "gone" else worst
-                continue
-            fd, status = opened
-            progress()
-            try:
-                if place.identity.is_of(status):
-                    return self._open_file(fd, status, place.key, progress)
-            finally:
-                os.close(fd)
-            worst = Digest(status="changed")
-        return worst
+        identity = place.identity
+        assert isinstance(identity, FileId)
+        found = _found(place, lambda _fd, status: identity.is_of(status))
+        if isinstance(found, Digest):
+            return found
+        fd, status = found
+        progress()
+        try:
+            return self._open_file(fd, status, place.key, progress)
+        finally:
+            os.close(fd)
 
     def closed_file(self, fd: int, progress: Progress) -> Digest:
         """The digest of an open file that nobody writes to any more; closes it."""
@@ -168,14 +164,20 @@ class Hasher:
 
 def open_created(place: Place) -> tuple[int, os.stat_result] | Digest:
     """A readable descriptor of a file that was just created; or why there is none."""
-    assert isinstance(place.identity, CreatedId)
+    identity = place.identity
+    assert isinstance(identity, CreatedId)
+    return _found(place, lambda fd, status: _is_created(fd, status, identity))
+
+
+def _found(place: Place, is_it: Callable[[int, os.stat_result], bool]) -> tuple[int, os.stat_result] | Digest:
+    """The first of what lies where the file may be that is the file; or why there is none."""
     worst = Digest(status="gone")
     for opened in _opened(place):
         if isinstance(opened, Digest):
             worst = opened if worst.status == "gone" else worst
             continue
         fd, status = opened
-        if _is_created(fd, status, place.identity):
+        if is_it(fd, status):
             return fd, status
         os.close(fd)
         worst = Digest(status="changed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,40 +18,19 @@ from sinks.file import FileConfig
 from sinks.kafka import KafkaConfig
 from sinks.protocol import SinkConfig
 from tests.faults.flow import Flow, flowing
+from tests.live.disks import Disk, small_disk
 from tests.servers.kafka import Kafka
 from tests.services import topics
 
-_KIB = 1024
 _SINKS_S = 30.0
-
-
-class Disk:
-    """A file system of 1 MiB with something large on it that can go."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._ballast = path / "ballast"
-
-    def fill(self) -> None:
-        self._ballast.write_bytes(bytes(400 * _KIB))
-
-    def relieve(self) -> None:
-        self._ballast.unlink()
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a small disk")
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", path], check=True)
-    try:
-        disk = Disk(path)
-        disk.fill()
+    with small_disk(tmp_path / "disk", ballast_kib=400) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", path], check=True)
 
 
 @pytest.fixture

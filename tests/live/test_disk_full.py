@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,41 +11,18 @@ import pytest
 
 from tests.live.collector import Collector
 from tests.live.conftest import Programs
+from tests.live.disks import Disk, small_disk
 from tests.live.loads import flood, load
 from tests.live.tools import until
-
-KIB = 1024
-
-
-class Disk:
-    """A file system of 1 MiB with something large on it that can go."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.output = path / "events.ndjson"
-        self._ballast = path / "ballast"
-
-    def fill(self) -> None:
-        self._ballast.write_bytes(bytes(600 * KIB))
-
-    def relieve(self) -> None:
-        self._ballast.unlink()
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", path], check=True)
-    try:
-        disk = Disk(path)
-        disk.fill()
+    with small_disk(tmp_path / "disk", ballast_kib=600) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", path], check=True)
 
 
-def small_disk(disk: Disk, **keys: object) -> dict[str, dict[str, object]]:
+def sink_on(disk: Disk, **keys: object) -> dict[str, dict[str, object]]:
     return {
         "sinks.file": {"path": str(disk.output), "when_full": "drop", "queue_batches": 2, **keys},
         "pipeline": {"batch_events": 100},
@@ -59,7 +35,7 @@ def log_of_trouble(collector: Collector) -> list[dict[str, Any]]:
 
 def test_a_full_disk_that_is_relieved(disk: Disk, programs: Programs, tmp_path: Path) -> None:
     """On a full disk the collector lives, drops and counts; with room again it goes on; every line is whole."""
-    with Collector(tmp_path, small_disk(disk)) as collector:
+    with Collector(tmp_path, sink_on(disk)) as collector:
         collector.output = disk.output
         collector.forget()
         with load(programs, tmp_path):
@@ -78,7 +54,7 @@ def test_a_full_disk_that_is_relieved(disk: Disk, programs: Programs, tmp_path: 
 
 def test_an_end_on_a_full_disk(disk: Disk, programs: Programs, tmp_path: Path) -> None:
     """SIGTERM while the disk is full: what cannot be written is counted, exit code 0 within 5 s, no half line."""
-    with Collector(tmp_path, small_disk(disk)) as collector:
+    with Collector(tmp_path, sink_on(disk)) as collector:
         collector.output = disk.output
         collector.forget()
         with load(programs, tmp_path):
