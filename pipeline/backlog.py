@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sinks.spool.store import Spool
 
 _STORE_AT_END_S = 5.0
-"""A disk that hangs must not hold up the end of the collector for ever."""
+"""No further batch is stored after this: a slow disk must not hold up the end for long. One that hangs does."""
 
 _BLOCKED_RETRY_S = 0.5
 
@@ -45,7 +45,7 @@ class Spooled:
 
     lines: bytes
     counts: Counts
-    stored: float = 0.0
+    stored: float
     """When, in seconds since the epoch."""
 
     events: tuple[()] = ()

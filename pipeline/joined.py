@@ -42,7 +42,7 @@ class Joined:
         return sum(map(len, self._batches))
 
     def encoded(self, schema: Schema) -> bytes:
-        """The lines of all, made anew each time: a sink asks once."""
+        """The lines of all, made anew each time, for no sink asks more often than it sends."""
         return b"".join(batch.encoded(schema) for batch in self._batches)
 
     def pieces(self, schema: Schema) -> Sequence[bytes]:

@@ -53,4 +53,8 @@ def readable(place: int) -> tuple[int, os.stat_result]:
         fd = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     finally:
         os.close(place)
-    return fd, os.fstat(fd)
+    try:
+        return fd, os.fstat(fd)
+    except OSError:  # of a network's file system that went away just now
+        os.close(fd)
+        raise

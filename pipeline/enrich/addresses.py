@@ -43,7 +43,11 @@ async def _subscribed() -> trio.socket.SocketType | None:
         changes = trio.socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     except OSError:
         return None
-    await changes.bind((0, _GROUPS))
+    try:
+        await changes.bind((0, _GROUPS))
+    except OSError:
+        changes.close()
+        return None
     return changes
 
 

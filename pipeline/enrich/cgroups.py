@@ -65,7 +65,8 @@ class Hierarchies:
             if mount is None:
                 return None
             path = _by_handle(mount, wanted) or _by_process(mount, wanted, tgid, v1=v1)
-            return None if path is None else candidates(mount, path)
+            # A namespace of cgroups shows less than the handles lead to.
+            return candidates(mount, path) if path is not None and path.is_relative_to(mount) else None
         except OSError:
             return None
 

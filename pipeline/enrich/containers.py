@@ -67,7 +67,7 @@ class Containers:
         self._of_users = trio.CapacityLimiter(1)
         """Whose home does not answer holds up nobody but other users without root's rights."""
         self._is_stuck = False
-        """Whether somebody's home did not answer; then others do not wait for it again."""
+        """Whether somebody waited in vain while a user's home was looked at: others do not wait for that again."""
 
         self._by_origin: dict[bytes, str] = {}
         """A short cut to what stays true."""
@@ -108,24 +108,25 @@ class Containers:
         if not waiting:
             return
         self._misses += len(waiting)
+        answers: dict[int, str] = {}
         with trio.move_on_after(self._wait_s) as waited:
             async with trio.open_nursery() as nursery:
                 for cgroup, its_events in waiting.items():
-                    nursery.start_soon(self._find, cgroup, its_events)
+                    nursery.start_soon(self._find, cgroup, its_events, answers)
         if waited.cancelled_caught:
             self._is_stuck = True
         for cgroup, its_events in waiting.items():
-            if cgroup not in self._by_cgroup and cgroup not in self._for_now:
+            if cgroup not in answers:
                 self._timeouts += 1
                 self._keep_for_now(cgroup, _NOWHERE, _DEAD_MOUNT_S)
             for event in its_events:
-                event.container = self._by_cgroup.get(cgroup) or self._for_now.get(cgroup, (_NOWHERE, 0.0))[0]
+                event.container = answers.get(cgroup, _NOWHERE)
 
-    async def _find(self, cgroup: int, events: list[ProcessEvent]) -> None:
+    async def _find(self, cgroup: int, events: list[ProcessEvent], answers: dict[int, str]) -> None:
         self._for_now.pop(cgroup, None)
         candidates = await self._run(partial(self._hierarchies.candidates, cgroup, events[-1].tgid), self._limiter)
         if candidates is None:
-            self._keep_for_now(cgroup, _NOWHERE)
+            answers[cgroup] = self._keep_for_now(cgroup, _NOWHERE)
             return
         of_root = [each for each in candidates if not each.owner]
         of_users = [each for each in candidates if each.owner]
@@ -133,18 +134,18 @@ class Containers:
         if found is None and of_users:
             self._is_stuck &= not self._of_users.available_tokens
             if self._is_stuck:
-                self._keep_for_now(cgroup, _NOWHERE)
+                answers[cgroup] = self._keep_for_now(cgroup, _NOWHERE)
                 return
             found = await self._run(partial(self._describe, of_users), self._of_users)
         if found is None and of_root:
-            self._keep_for_now(cgroup, piece(of_root[0], None))
+            answers[cgroup] = self._keep_for_now(cgroup, piece(of_root[0], None))
             return
         while len(self._by_cgroup) >= self._entries:
             del self._by_cgroup[next(iter(self._by_cgroup))]
             self._evictions += 1
-        self._by_cgroup[cgroup] = found or _NOWHERE
+        answers[cgroup] = self._by_cgroup[cgroup] = found or _NOWHERE
         for event in events:
-            self._remember(event.origin, found or _NOWHERE)
+            self._remember(event.origin, answers[cgroup])
 
     async def _run(self, look: Callable[[], _Found], limiter: trio.CapacityLimiter) -> _Found:
         # Abandoned after the wait: a dead mount may hold the thread for ever, and its place with it.
@@ -159,10 +160,11 @@ class Containers:
                 return piece(candidate, found)
         return None
 
-    def _keep_for_now(self, cgroup: int, found: str, seconds: float = _RETRY_S) -> None:
+    def _keep_for_now(self, cgroup: int, found: str, seconds: float = _RETRY_S) -> str:
         if len(self._for_now) >= self._entries:
             self._for_now.clear()
         self._for_now[cgroup] = found, trio.current_time() + seconds
+        return found
 
     def _remember(self, origin: bytes, found: str) -> None:
         if len(self._by_origin) >= self._entries:

@@ -29,6 +29,9 @@ _CHUNK = 1 << 20
 _LEAST = 16 << 10
 """Bytes that a file counts at least: opening a small one costs as much as hashing these."""
 
+_SPARE = 0.5
+"""Share of the budget that new files, which any user can make many, leave to executables."""
+
 _MOST_DESCRIPTORS = 256
 """Of its creator that are looked at, to see whether one still writes to a file."""
 
@@ -93,13 +96,16 @@ class Budget:
         self._lock = threading.Lock()
         self.spent = 0
 
-    def take(self, size: int) -> bool:
-        """Whether a file of `size` bytes may be hashed. A large one may take what the next ones would need."""
+    def take(self, size: int, *, spare: float = 0.0) -> bool:
+        """Whether a file of `size` bytes may be hashed. A large one may take what the next ones would need.
+
+        `spare`: the share of a second's worth that is left to others.
+        """
         with self._lock:
             now = time.monotonic()
             self._left = min(self._per_s, self._left + (now - self._at) * self._per_s)
             self._at = now
-            if self._left <= 0:
+            if self._left <= self._per_s * spare:
                 return False
             self._left -= max(size, _LEAST)
             self.spent += size
@@ -132,16 +138,18 @@ class Hasher:
         """The digest of an open file that nobody writes to any more; closes it."""
         try:
             status = os.fstat(fd)
-            return self._open_file(fd, status, FileId.of(status).pack(), progress)
+            return self._open_file(fd, status, FileId.of(status).pack(), progress, spare=_SPARE)
         except OSError:
             return Digest(status="gone")
         finally:
             os.close(fd)
 
-    def _open_file(self, fd: int, before: os.stat_result, identity: bytes, progress: Progress) -> Digest:
+    def _open_file(
+        self, fd: int, before: os.stat_result, identity: bytes, progress: Progress, *, spare: float = 0.0
+    ) -> Digest:
         if before.st_size > self._max_bytes:
             return Digest(status="too_big", identity=identity)
-        if not self.budget.take(before.st_size):
+        if not self.budget.take(before.st_size, spare=spare):
             return Digest(status="rate_limited")
         digests = [hashlib.md5(usedforsecurity=False)]
         if self._sha256:

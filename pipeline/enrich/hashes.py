@@ -173,6 +173,7 @@ class Hashes:
             until = trio.current_time() + (_DEAD_MOUNT_S if digest.status == "timeout" else _RETRY_S)
             self._failed[key] = (digest, until, bool(place.path) or digest.status == "timeout")
             return
+        self._known.pop(key, None)
         while len(self._known) >= self._settings.cache_entries:
             oldest = next(iter(self._known))
             del self._known[oldest]

@@ -53,7 +53,7 @@ class Order:
             one.is_detached = True
             self.held += 1
             self._late.add(id(event))
-            if not one.is_alone or last is not None:
+            if not one.is_alone:
                 self._last[event.tgid] = one
         return self.held
 

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
+import structlog
 import trio
 
 from pipeline.enrich.closings import Closings
@@ -18,6 +19,8 @@ from pipeline.enrich.digests import Budget, Digest, Hasher, Place, Progress, is_
 from pipeline.enrich.workers import Task, Workers
 from pipeline.settings import Hashes as Settings
 from probes.identity import CreatedId
+
+log = structlog.get_logger()
 
 _LEAST_HUNG_S = 0.1
 _MOST_UNHEARD = 1024
@@ -85,7 +88,7 @@ class Jobs(Generic[_Waiter]):
             return Digest(status="too_big")
         if place.identity.device in self._workers.stuck_devices():
             return Digest(status="timeout")
-        if len(self._by_key) >= self._settings.waiting_files:
+        if max(len(self._by_key), self._workers.queued) >= self._settings.waiting_files:
             return Digest(status="rate_limited")
         job: Job[_Waiter] = Job(place)
         self._by_key[place.key] = job
@@ -107,6 +110,11 @@ class Jobs(Generic[_Waiter]):
     def _set_deadline(self, job: Job[_Waiter], seconds: float) -> None:
         job.deadline = trio.current_time() + seconds
         heapq.heappush(self._deadlines, (job.deadline, next(self._numbers), job))
+        if len(self._deadlines) > 2 * self._settings.waiting_files:  # most are over long before their time
+            self._deadlines = [
+                each for each in self._deadlines if each[0] == each[2].deadline and not each[2].is_settled
+            ]
+            heapq.heapify(self._deadlines)
         if self._deadlines[0][2] is job:
             self.notify()
 
@@ -131,8 +139,9 @@ class Jobs(Generic[_Waiter]):
 
     def _leave(self, written: _Written, progress: Progress) -> None:
         """In a worker, since also to close may block."""
-        if self._closings is not None:
-            self._closings.remove(written.watch)
+        closings = self._closings  # which the end takes away meanwhile
+        if closings is not None:
+            closings.remove(written.watch)
         os.close(written.fd)
 
     def _found(self, job: Job[_Waiter], found: Digest | _Written) -> None:
@@ -178,6 +187,7 @@ class Jobs(Generic[_Waiter]):
             self._put_away(job, written)
         if task is not None:
             task.drop()
+            job.task = None
         self._settle(job, Digest(status="open" if written is not None else "timeout"))
 
     def give_up_all(self) -> None:
@@ -193,11 +203,15 @@ class Jobs(Generic[_Waiter]):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Obey deadlines, hear of closed files and replace stuck workers; until cancelled."""
         self._workers.start(self.notify)
-        self._closings = Closings()
+        try:
+            self._closings = Closings()
+        except OSError as error:
+            log.warning("files that are open for writing stay unhashed: inotify cannot be had", reason=error.strerror)
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._hear, self._closings)
+                if self._closings is not None:
+                    nursery.start_soon(self._hear, self._closings)
                 while True:
                     deadline = self._deadlines[0][0] if self._deadlines else math.inf
                     if self._workers.busy:
@@ -210,7 +224,8 @@ class Jobs(Generic[_Waiter]):
             self._workers.close()
             self._workers = self._new_workers()
             closings, self._closings = self._closings, None
-            closings.close()
+            if closings is not None:
+                closings.close()
 
     async def _hear(self, closings: Closings) -> None:
         while True:

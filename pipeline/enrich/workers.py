@@ -14,9 +14,12 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+import structlog
 import trio
 
 from pipeline.enrich.digests import Progress
+
+log = structlog.get_logger()
 
 _Result = TypeVar("_Result")
 
@@ -40,7 +43,7 @@ class Task(Generic[_Result]):
         self._work = work
         self._done = done
         self.is_dropped = False
-        self.result: _Result | BaseException | None = None
+        self.result: _Result | None = None
 
     def drop(self) -> None:
         """It need not be done any more, if it has not begun and leaves nothing behind."""
@@ -49,12 +52,10 @@ class Task(Generic[_Result]):
     def run(self, progress: Progress) -> None:
         try:
             self.result = self._work(progress)
-        except BaseException as error:  # it is raised where the result is taken
-            self.result = error
+        except Exception as error:  # one file must not end all; who asks for it goes without when its time is over
+            log.error("a worker failed with a file", reason=repr(error))
 
     def finish(self) -> None:
-        if isinstance(self.result, BaseException):
-            raise self.result
         if self.result is not None:
             self._done(self.result)
 
@@ -148,11 +149,16 @@ class Workers:
         return sum(worker.is_replaced for worker in tuple(self._workers))
 
     @property
+    def queued(self) -> int:
+        """Tasks that no thread has taken, dropped ones too."""
+        return self._tasks.qsize()
+
+    @property
     def busy(self) -> int:
         """Threads that are at work, stuck or not."""
         return sum(worker.task is not None for worker in tuple(self._workers))
 
     def close(self) -> None:
         """Let the threads end that can."""
-        for _ in self._workers:
+        for _ in tuple(self._workers):
             self._tasks.put(None)

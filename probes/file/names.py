@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from probes.event import ProcessEvent
 from probes.fields import Names, Tail, u32
@@ -57,6 +57,9 @@ class Removed(ProcessEvent, gc=False):
         ),
     ]
 
+    what: ClassVar[str] = ""
+    """Between "removed" and the path, for people."""
+
     def summary(self) -> str:
         path = path_text(self.file, self.file_walked)
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} removed {path}")
+        return printable(f"{self.user} {self.pid} {to_text(self.exe)} removed {self.what}{path}")

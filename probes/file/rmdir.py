@@ -16,6 +16,7 @@ class Rmdir(Removed, gc=False):
 
     data_type = 606
     event_name = "rmdir"
+    what = "the directory "
 
 
 PROBE = Probe(

@@ -221,6 +221,7 @@ static __always_inline bool socket_owner_begin_line(struct socket_owner_search *
 		task = SOCKET_OWNER_LOAD(leader, real_parent);
 	}
 	search->levels = SOCKET_OWNER_LINE;
+	search->member = NULL; /* where the steps ended within the process group */
 	search->level = 1;
 	socket_owner_look_at(search, &search->line[1]);
 	return true;
@@ -280,7 +281,7 @@ static __always_inline bool socket_owner_is_done(struct socket_owner_search *sea
 {
 	if (!search->open && search->word >= search->at.words)
 		return true;
-	if (search->steps && search->word <= SOCKET_OWNER_WORDS) {
+	if (search->steps && (search->open || search->word < SOCKET_OWNER_WORDS)) {
 		search->steps--;
 		return false;
 	}
@@ -317,6 +318,7 @@ static __always_inline bool socket_owner_go(struct socket_owner_search *search)
 		if (search->found || !socket_owner_next(search))
 			return true;
 	}
+	search->found = search->datagram;
 	return false;
 }
 

@@ -93,24 +93,18 @@ async def _ship(
     sent: list[asyncio.Future[object]] = []
     problem: BaseException | None = None
     try:
-        for parcel in parcels:
-            parcel.builder.close()  # so that nothing waits for further messages
-            sent.append(await producer.send_batch(parcel.builder, topic, partition=partition))
-    except (KafkaError, OSError) as error:
-        problem = error
-    finally:
         try:
-            await asyncio.wait(sent or [_nothing()])
-        finally:
-            for future in sent:
-                future.cancel()  # where this was cancelled, nobody will ask what became of it
+            for parcel in parcels:
+                parcel.builder.close()  # so that nothing waits for further messages
+                sent.append(await producer.send_batch(parcel.builder, topic, partition=partition))
+        except (KafkaError, OSError) as error:
+            problem = error
+        if sent:
+            await asyncio.wait(sent)
+    finally:
+        for future in sent:
+            future.cancel()  # where this was cancelled, nobody will ask what became of it
     for number, parcel in enumerate(parcels):
         outcome = sent[number].exception() if number < len(sent) else problem
         for place in parcel.places:
             outcomes[place] = outcome
-
-
-def _nothing() -> asyncio.Future[object]:
-    done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    done.set_result(None)
-    return done

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 import trio
 import trio_asyncio
 from aiokafka.errors import KafkaError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from sinks.kafka.config import KafkaConfig
     from sinks.protocol import Batch, Sink
+
+log = structlog.get_logger()
 
 _MACHINE_ID = Path("/etc/machine-id")
 
@@ -167,8 +170,10 @@ class KafkaSink:
         await trio.to_thread.run_sync(credentials, self._config)
         await self.disconnect()
 
-    def note_client_error(self, _loop: object, _context: object) -> None:
-        """Asyncio's loop reports what no task handled."""
+    def note_client_error(self, _loop: object, context: Mapping[str, object]) -> None:
+        """Asyncio's loop reports what no task handled; the first is logged, all are counted."""
+        if not self._counters.client_errors:
+            log.warning("the kafka client failed", reason=repr(context.get("exception") or context.get("message")))
         self._counters.client_errors += 1
 
     def statistics(self) -> Mapping[str, int]:

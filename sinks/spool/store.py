@@ -68,6 +68,7 @@ class Spool:
         self._lost = lost
         self._now = now
         self._held: set[tuple[str, int]] = set()
+        self._delete_errors = 0
         self._gone: set[tuple[str, int]] = set()
         """Rows that could not be deleted yet, for that needs room on the disk too; nobody sees them any more."""
 
@@ -200,9 +201,11 @@ class Spool:
     def _delete(self, rows: Iterable[tuple[str, int]]) -> None:
         self._gone.update(rows)
         # The next call tries again. Should there be none, the next run delivers them: twice is better than never.
-        with suppress(sqlite3.OperationalError):
+        try:
             self._database.executemany("DELETE FROM batch WHERE sink = ? AND number = ?", self._gone)
             self._gone.clear()
+        except sqlite3.OperationalError:
+            self._delete_errors += 1
 
     def take(self, sink: str, most: int) -> list[Stored]:
         """The oldest batches of `sink` that nobody holds, `most` of them; they are held from now on, until `done`.
@@ -257,8 +260,14 @@ class Spool:
         return {sink: batches for sink, batches in self._batches.items() if batches}
 
     def statistics(self) -> Mapping[str, int]:
-        """Gauges: batches, and bytes of the bound that they take."""
-        return {"batches": sum(self._batches.values()), "bytes": self._bytes, "max_bytes": self._config.max_bytes}
+        """Batches, and bytes of the bound that they take; rows that could not be deleted yet, and failures to."""
+        return {
+            "batches": sum(self._batches.values()),
+            "bytes": self._bytes,
+            "max_bytes": self._config.max_bytes,
+            "undeleted": len(self._gone),
+            "delete_errors": self._delete_errors,
+        }
 
 
 def _counts(text: str) -> Counts:

@@ -54,8 +54,9 @@ def compile_for(kernel: Kernel, forms: Sequence[str]) -> tuple[dict[str, dict[st
     with locked(kernel.folder / "lock"):
         facts = _facts(kernel)
         offered = _as_if_on(facts, f"{sys.executable} -m tests.kernels.offered {' '.join(forms)}")
+        assert offered.returncode == 0, offered.stdout + offered.stderr
         kernel.offered.write_text(offered.stdout)
-        found: dict[str, dict[str, dict[str, str]]] = json.loads(offered.stdout or "{}")
+        found: dict[str, dict[str, dict[str, str]]] = json.loads(offered.stdout)
         commands = []
         for form in found:
             config = kernel.folder / f"compile-{form}.toml"

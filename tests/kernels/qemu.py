@@ -23,8 +23,10 @@ _COMMAND_LINE = (
     "rcupdate.rcu_expedited=1",  # a wait for running programs takes seconds otherwise
     "lsm=lockdown,yama,apparmor,bpf",
 )
-_TROUBLE = re.compile(r"Kernel panic|BUG:|Oops:|WARNING: CPU|general protection fault|guest: no ", re.MULTILINE)
-"""What no test can make good: each is a failure of the run, whatever its tests said."""
+_TROUBLE = re.compile(
+    r"Kernel panic|BUG:|Oops:|WARNING: (?:CPU: \d|(?:\S+:\d+ )?at \S+, CPU#)|general protection fault|guest: no "
+)
+"""What no test can make good: each is a failure of the run, whatever its tests said. Linux 6.19 has other warnings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,11 @@ def boot(kernel: Kernel, results: Path, job: str, folders: Sequence[Path], *, li
         said = f"hangs: not done after {limit_s:.0f} s"
     finally:
         initramfs.unlink()
-    return Ended(time.monotonic() - at, results, said or _trouble(results))
+    return Ended(time.monotonic() - at, results, said or trouble(results))
 
 
-def _trouble(results: Path) -> str:
+def trouble(results: Path) -> str:
+    """What the kernel said that a guest's console or log in `results` holds, or that the job did not end; else ""."""
     for name in ("console", "dmesg"):
         path = results / name
         text = path.read_text(errors="replace") if path.exists() else ""

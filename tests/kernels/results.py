@@ -33,6 +33,18 @@ def record(runs: Iterable[Run]) -> None:
     README.write_text(with_table(README.read_text(), results))
 
 
+def lost(run: Run, form: str) -> list[str]:
+    """The probes that are on record as passed with this form, and are not offered with it any more."""
+    known = json.loads(RESULTS.read_text()).get(run.kernel.release.name, {"probes": {}})["probes"]
+    return [
+        name
+        for name, cells in known.items()
+        if cells.get(form, {}).get("outcome") == "passed"
+        and has_choice(name, form)
+        and run.offers.get(form, {}).get(name, {}).get("form") != form
+    ]
+
+
 def _order(name: str) -> list[int]:
     return [int(number) if number.isdigit() else 0 for number in name.split(".")]
 
@@ -76,6 +88,9 @@ def table(results: Results) -> str:
         for release, forms in zip(results, cells, strict=True):
             for note in dict.fromkeys(_notes(name, forms)):
                 notes.setdefault(note, []).append(release)
+    for release, result in results.items():
+        if result["ended"] != "in peace":
+            notes.setdefault(f"the guest did not end in peace: {result['ended']}", []).append(release)
     if missing := [release.name for release in RELEASES if release.name not in results]:
         notes["no run is on record"] = missing
     lines = [

@@ -17,7 +17,7 @@ STORM = 200_000
 MIB = 1 << 20
 
 MOST_GROWTH = 16 * MIB
-"""Above what 4,096 ended processes take (docs/operations.md): the allocator's own rest, and a full ring's worth."""
+"""Above what it is once the table of ended processes is full: the allocator's own rest, and a full ring's worth."""
 
 
 def resident(pid: int) -> int:

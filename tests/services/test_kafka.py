@@ -42,7 +42,7 @@ def event(number: int, process: int = 0, padding: int = 0) -> bytes:
 
 
 def batch(*lines: bytes) -> Spooled:
-    return Spooled(b"".join(lines), {59: len(lines)})
+    return Spooled(b"".join(lines), {59: len(lines)}, stored=0.0)
 
 
 @pytest.fixture

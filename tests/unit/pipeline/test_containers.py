@@ -168,3 +168,12 @@ async def test_a_file_system_that_does_not_answer(monkeypatch: pytest.MonkeyPatc
         assert cache.statistics()["timeouts"] == 1
     finally:
         release.set()
+
+
+async def test_more_new_cgroups_than_are_remembered(described: dict[str, Description]) -> None:
+    """Events of many cgroups at once are told what was found, however few of them are remembered."""
+    known = Known({number: [Candidate(A, 0)] for number in range(2, 42)} | {number: [] for number in range(42, 82)})
+    cache = enrichment(known)
+    assert await told(cache, *range(2, 42)) == [(A, "", "unverified")] * 40
+    await told(cache, *range(42, 82))
+    assert cache.statistics()["timeouts"] == 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -12,11 +13,15 @@ import pytest
 import trio
 import trio.testing
 
-from pipeline.enrich import digests
+from pipeline.enrich import digests, jobs
+from pipeline.enrich.digests import Budget
 from pipeline.enrich.hashes import Hashes
+from pipeline.enrich.held import Held, Order
 from probes import opening
 from probes.event import UNKNOWN
+from probes.process.exit import Exit
 from tests.unit.pipeline.files import Stage, executable, found, md5, new_hashes, run_of
+from tests.unit.pipeline.samples import made
 
 A, B = 11, 12
 """Two processes that are gone."""
@@ -196,3 +201,53 @@ async def test_the_end_does_not_wait_for_a_dead_mount(
         nursery.start_soon(end, stage)
     assert await stage.next() == [event]
     assert found(event) == [(UNKNOWN, "timeout")]
+
+
+async def test_stuck_workers_gather_no_files(dead: DeadMount, tmp_path: Path) -> None:
+    """Where every worker is stuck and none may be replaced, no more files wait than the bound, and others are refused."""
+    hashes = new_hashes(order_ms=0, wait_s=0.05, workers=1, hung_workers=0, waiting_files=5)
+    dead.names.add("stuck")
+    async with Stage(hashes) as stage:
+        await stage.pass_through(run_of(executable(tmp_path / "stuck")))
+        statuses = []
+        for number in range(20):
+            event = run_of(executable(tmp_path / str(number)))
+            await stage.pass_through(event)
+            statuses += [status for _, status in found(event)]
+        assert statuses == ["timeout"] * 5 + ["rate_limited"] * 15
+        dead.answers.set()
+
+
+async def test_without_inotify(monkeypatch: pytest.MonkeyPatch, quick: Path) -> None:
+    """Where the host has no more inotify instances, executables are hashed as ever."""
+
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(jobs, "Closings", none_left)
+    event = run_of(quick)
+    async with Stage(new_hashes()) as stage:
+        await stage.pass_through(event)
+    assert found(event) == [verified(quick)]
+
+
+def test_who_waits_alone_holds_up_nobody() -> None:
+    """Of a process that is behind, an event that waits alone does not keep those after it."""
+    order = Order()
+    first, alone, plain = (made(Exit, tgid=A) for _ in range(3))
+    behind, by_itself = Held(first), Held(alone)
+    behind.missing = by_itself.missing = 1
+    behind.is_alone = False
+    order.detach([first, alone, plain], {id(first): behind, id(alone): by_itself})
+    order.let_go(behind)
+    assert order.take_ready() == [first, plain]
+    order.let_go(by_itself)
+    assert order.take_ready() == [alone]
+
+
+def test_new_files_leave_some_of_the_budget() -> None:
+    """However many new files there are, executables are hashed all the same."""
+    budget = Budget(1 << 30)
+    while budget.take(1 << 20, spare=0.5):
+        pass
+    assert budget.take(1 << 20)

@@ -216,3 +216,17 @@ def test_a_place_that_is_no_file(bench: Bench, tmp_path: Path) -> None:
     bench.path = tmp_path / "file" / "spool.db"
     with pytest.raises(SinkError, match="cannot be opened"), bench.open():
         pass
+
+
+def test_what_cannot_be_deleted_is_told(bench: Bench) -> None:
+    """A batch that the disk does not let go of is not delivered again by this run, and counted until it is gone."""
+    with bench.open() as spool:
+        number = put(spool, "kafka", 3, held=True)
+        spool._database.execute("PRAGMA query_only = ON")
+        spool.done("kafka", number)
+        assert spool.statistics().items() >= {"batches": 0, "undeleted": 1, "delete_errors": 1}.items()
+        spool._database.execute("PRAGMA query_only = OFF")
+        assert taken(spool, "kafka") == []
+        put(spool, "kafka", 1)
+        assert taken(spool, "kafka") == [1]
+        assert spool.statistics().items() >= {"undeleted": 0, "delete_errors": 1}.items()
