@@ -47,11 +47,13 @@ def test_failures_are_shown() -> None:
         "connect": {"fentry": {"outcome": "failed"}, "kprobe": {"outcome": "passed"}},
         "port_scan": {"tracepoint": {"outcome": "not here", "reason": "too old"}},
     }
-    lines = table({"5.10": {"version": "5.10.0-1-amd64", "together": "failed", "probes": cells}}).splitlines()
+    result = {"version": "5.10.0-1-amd64", "ended": "hangs", "together": "failed", "probes": cells}
+    lines = table({"5.10": result}).splitlines()
     assert lines[0] == "| probe | 5.10.0-1-amd64 |"
     assert "| connect | fentry **fails**, kprobe |" in lines
     assert "| all at once, with a closed ledger | failed |" in lines
     assert "- 5.10: `port_scan` is not there: too old" in lines
+    assert "- 5.10: the guest did not end in peace: hangs" in lines
     assert "- 6.1, 6.12, 7.x: no run is on record" in lines
 
 

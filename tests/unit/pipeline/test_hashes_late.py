@@ -204,7 +204,7 @@ async def test_the_end_does_not_wait_for_a_dead_mount(
 
 
 async def test_stuck_workers_gather_no_files(dead: DeadMount, tmp_path: Path) -> None:
-    """Where every worker is stuck and none may be replaced, no more files wait than the bound, and others are refused."""
+    """Where every worker is stuck and none may be replaced, no more files wait than the bound; others are refused."""
     hashes = new_hashes(order_ms=0, wait_s=0.05, workers=1, hung_workers=0, waiting_files=5)
     dead.names.add("stuck")
     async with Stage(hashes) as stage:
