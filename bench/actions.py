@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.config import ConfigError
 
-_SOURCE = Path(__file__).with_name("programs") / "actions.c"
+SOURCE = Path(__file__).with_name("programs") / "actions.c"
 _PATIENCE_S = 120.0
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - folders of ours are made in it
 
@@ -106,6 +106,21 @@ class Actions:
         return [float(line) for line in done.stdout.split()]
 
 
+def compiler() -> str:
+    """The C compiler. Raises ConfigError: there is none."""
+    found = shutil.which("gcc") or shutil.which("cc")
+    if not found:
+        raise ConfigError("there is no C compiler: apt-get install gcc libc6-dev")
+    return found
+
+
+def compiled(folder: Path) -> Path:
+    """The program, compiled into `folder`. Raises ConfigError: there is no C compiler."""
+    program = folder / "actions"
+    subprocess.run([compiler(), "-O2", "-o", program, SOURCE], check=True)
+    return program
+
+
 @contextmanager
 def actions(disk: Path | None = None) -> Iterator[Actions]:
     """Compile them; `disk` is a folder on the file system for files that are on no tmpfs.
@@ -113,16 +128,12 @@ def actions(disk: Path | None = None) -> Iterator[Actions]:
     Raises:
         ConfigError: there is no C compiler.
     """
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if not compiler:
-        raise ConfigError("there is no C compiler: apt-get install gcc libc6-dev")
     with ExitStack() as folders:
         place = Path(folders.enter_context(tempfile.TemporaryDirectory(dir=disk or "/var/tmp")))  # noqa: S108
         memory = folders.enter_context(
             tempfile.TemporaryDirectory(dir=_IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None)
         )
-        program = place / "actions"
-        subprocess.run([compiler, "-O2", "-o", program, _SOURCE], check=True)
+        program = compiled(place)
         files = place / "files"
         files.mkdir()
         yield Actions(program, files, Path(memory))

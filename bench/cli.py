@@ -134,7 +134,7 @@ def e2e(
 
 @app.command()
 def overhead(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each collector has its turn.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each collector has its turn.")] = 6,
     quick: QuickOption = False,
     json: JsonOption = None,
 ) -> int:

@@ -43,6 +43,17 @@ def free_port() -> int:
         return port
 
 
+def to_a_file(folder: Path) -> tuple[Path, str]:
+    """A configuration with one sink, `folder`/events.ndjson, and where its metrics will be."""
+    config, listen = folder / "config.toml", f"127.0.0.1:{free_port()}"
+    config.write_text(
+        f'[metrics]\nlisten = "{listen}"\n'
+        f'[sinks.file]\ntype = "file"\npath = "{folder}/events.ndjson"\nrotate_bytes = 0\n',
+        encoding="utf-8",
+    )
+    return config, listen
+
+
 class Collector:
     """A running collector. `ledger` is there after the end."""
 
@@ -77,12 +88,10 @@ class Collector:
             found.setdefault(sink, {})[float(bound)] = int(float(count))
         return found
 
-    def usage(self) -> tuple[float, int]:
-        """CPU seconds so far, and resident KiB."""
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        resident = re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
-        return (int(stat[11]) + int(stat[12])) / 100, int(resident[1]) if resident else 0
+    def undelivered(self, sink: str) -> int:
+        """Events that the kernel numbered and this sink did not get."""
+        kinds = self.ledger["kinds"].values()
+        return sum(int(kind["emitted"]) - int(kind["sinks"].get(sink, {}).get("delivered", 0)) for kind in kinds)
 
 
 @contextmanager
@@ -90,7 +99,7 @@ def collecting(config: Path, listen: str, *options: str) -> Iterator[Collector]:
     """`hookline run` with that configuration, whose metrics are at `listen`, from when all probes are attached.
 
     Raises:
-        ConfigError: it does not start.
+        ConfigError: it does not start, fails, or its ledger does not close.
     """
     with tempfile.TemporaryDirectory() as folder:
         log, ledger = Path(folder) / "log", Path(folder) / "ledger.json"
@@ -103,6 +112,14 @@ def collecting(config: Path, listen: str, *options: str) -> Iterator[Collector]:
             yield collector
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(_PATIENCE_S)
-            if ledger.exists():
-                collector.ledger = json.loads(ledger.read_bytes())
+            try:
+                process.wait(_PATIENCE_S)
+            finally:
+                process.kill()  # which does nothing where it has ended
+                process.wait()
+        if process.returncode:
+            said = log.read_text(errors="replace").strip()
+            raise ConfigError(f"hookline run ended with {process.returncode}: {said[-500:]}")
+        collector.ledger = json.loads(ledger.read_bytes())
+        if not collector.ledger["closed"]:
+            raise ConfigError("the collector's ledger did not close")

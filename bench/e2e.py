@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
 from bench.actions import Action, actions
-from bench.collector import Buckets, Collector, await_, collecting, free_port
+from bench.collector import Buckets, Collector, await_, collecting, to_a_file
 from bench.machine import Machine, Watch, machine
 from bench.table import new_table
 from pipeline.config import ConfigError, load
@@ -94,9 +94,7 @@ def measure(config: Path | None, rates: Sequence[int], seconds: float, progress:
                 p50, p90, p99, p999 = (quantile(held, share) for share in _QUANTILES)
                 events = max(held.values())
                 found.append(
-                    Latency(
-                        sink, kinds[sink], rate, achieved, events, p50, p90, p99, p999, _dropped(collector.ledger, sink)
-                    )
+                    Latency(sink, kinds[sink], rate, achieved, events, p50, p90, p99, p999, collector.undelivered(sink))
                 )
             progress.advance(task)
     return Report(SCHEMA, command, where, seconds, tuple(found), tuple(watch.doubts()))
@@ -107,12 +105,7 @@ def _configuration(config: Path | None) -> Iterator[tuple[Path, str, dict[str, s
     """The file, where its metrics are, and the kinds of its sinks."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         if config is None:
-            config = Path(folder) / "config.toml"
-            listen = f"127.0.0.1:{free_port()}"
-            config.write_text(
-                f'[metrics]\nlisten = "{listen}"\n[sinks.file]\ntype = "file"\npath = "{folder}/events.ndjson"\n',
-                encoding="utf-8",
-            )
+            config, _listen = to_a_file(Path(folder))
         held = load(config)
         if not held.metrics.listen:
             raise ConfigError(f"{config} has no metrics.listen, where the latencies are read: give an address")
@@ -124,24 +117,23 @@ def _fewest(latencies: Mapping[str, Buckets]) -> int:
     return min((max(buckets.values(), default=0) for buckets in latencies.values()), default=0)
 
 
+_QUIET_S = 2.0
+"""Longer than any sink takes for a batch: then all has been acknowledged."""
+
+
 def _settle(collector: Collector, least: int) -> None:
     """Until every sink has acknowledged so many, and then no more come."""
-    last = -1
+    last, since = -1, time.monotonic()
 
     def look() -> bool:
-        nonlocal last
-        now = _fewest(collector.latencies())
-        settled = now >= least and now == last
-        last = now
-        return settled
+        nonlocal last, since
+        latencies = collector.latencies()
+        now = sum(max(buckets.values(), default=0) for buckets in latencies.values())
+        if now != last:
+            last, since = now, time.monotonic()
+        return _fewest(latencies) >= least and time.monotonic() - since > _QUIET_S
 
     await_(look, "the sinks' acknowledgement of nine tenths of the events", 60.0)
-
-
-def _dropped(ledger: Mapping[str, Any], sink: str) -> int:
-    """Events that the kernel numbered and this sink did not get."""
-    kinds = ledger["kinds"].values()
-    return sum(int(kind["emitted"]) - int(kind["sinks"].get(sink, {}).get("delivered", 0)) for kind in kinds)
 
 
 def show(report: Report, out: Console) -> None:

@@ -11,6 +11,8 @@ import msgspec
 
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
+_LEAST = 6
+"""Values of which the range holds the median with that confidence."""
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -28,16 +30,17 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A median with its 95 % confidence interval."""
+    """A median with its 95 % confidence interval; of fewer than six values with their range, which is less sure."""
 
     median: float
     low: float
     high: float
+    times: int
 
     @property
     def is_noise(self) -> bool:
-        """Whether nothing is shown: zero lies inside."""
-        return self.low <= 0 <= self.high
+        """Whether nothing is shown: zero lies inside, or there are too few values."""
+        return self.times < _LEAST or self.low <= 0 <= self.high
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -48,12 +51,13 @@ def spread(values: Sequence[float]) -> Spread:
 def interval(values: Sequence[float]) -> Interval:
     """The median of at least one value with its confidence interval, by resampling them (percentile bootstrap).
 
-    The same values give the same interval. Of fewer than five it is their whole range, which is wider.
+    The same values give the same interval. Of fewer than six it is their whole range, which holds
+    the median with a certainty of less than 95 %.
     """
     middle = statistics.median(values)
-    if len(values) < 5:
-        return Interval(middle, min(values), max(values))
+    if len(values) < _LEAST:
+        return Interval(middle, min(values), max(values), len(values))
     chance = random.Random(0)
     medians = sorted(statistics.median(chance.choices(values, k=len(values))) for _ in range(_RESAMPLES))
     cut = int(_RESAMPLES * (1 - _CONFIDENCE) / 2)
-    return Interval(middle, medians[cut], medians[-cut - 1])
+    return Interval(middle, medians[cut], medians[-cut - 1], len(values))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
+from bench.actions import SOURCE, compiled, compiler
 from bench.figures import Interval, Spread, interval, spread
 from bench.machine import Machine, Watch, machine
 from bench.rivals import RIVALS, Rival
@@ -25,7 +25,6 @@ from pipeline.config import ConfigError
 
 SCHEMA = "hookline-bench-overhead/1"
 
-_SOURCE = Path(__file__).with_name("programs") / "actions.c"
 _SCATTERED = 0.15
 
 
@@ -69,11 +68,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def workloads(folder: Path, share: float) -> tuple[Workload, ...]:
     """The workloads, compiled into `folder`. Raises ConfigError: there is no C compiler."""
-    compiler = shutil.which("gcc")
-    if not compiler:
-        raise ConfigError("there is no C compiler: apt-get install gcc libc6-dev")
-    program = folder / "actions"
-    subprocess.run([compiler, "-O2", "-o", program, _SOURCE], check=True)
+    program = compiled(folder)
     files = folder / "files"
     files.mkdir()
 
@@ -81,7 +76,7 @@ def workloads(folder: Path, share: float) -> tuple[Workload, ...]:
         return (str(program), name, str(int(count * share)), str(files))
 
     # As a build system does: a shell, and for each file a compiler driver with its compiler and assembler.
-    build = f'for i in $(seq {int(10 * share) or 1}); do {compiler} -O1 -c -o "{files}/$i.o" "{_SOURCE}"; done'
+    build = f'for i in $(seq {int(10 * share) or 1}); do {compiler()} -O1 -c -o "{files}/$i.o" "{SOURCE}"; done'
     return (
         Workload("exec storm", action("execve", 3000)),
         Workload("connect storm", action("connect", 6000)),
@@ -122,6 +117,7 @@ class Run:
             raise ConfigError(f"the workload {workload.name} failed with {process.returncode}")
         key = (name, workload.name)
         self.wall[key].append(time.monotonic() - began)
+        rival.settle()
         self.system[key].append(usage.ru_stime)
         self.cpu[key].append(rival.cpu_s() - before)
 

@@ -151,7 +151,8 @@ def failures(report: Report) -> list[str]:
         if not row.source.is_budget:
             continue
         if row.verdict == "no samples":
-            found.append(f"{name}: no samples of {', '.join(row.documented.ours)}, so nothing is shown")
+            wanted = ", ".join(row.documented.ours or row.documented.actions)
+            found.append(f"{name}: no samples of {wanted}, so nothing is shown")
         elif row.verdict == "over" and row.mean is not None:
             ours = ", ".join(row.documented.ours)
             mean = row.mean / 1000

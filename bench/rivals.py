@@ -3,21 +3,26 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.collector import await_, collecting, free_port
+from bench.collector import await_, collecting, to_a_file
 from pipeline.config import ConfigError
 
 _PATIENCE_S = 30.0
-_TICKS = 100
-"""A second, of /proc/PID/stat."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SETTLE_S = 0.5
+_IDLE_S = 0.05
+"""CPU seconds in that time of one that has nothing to do."""
 
 _CALLS = (
     "execve", "execveat", "connect", "rename", "renameat", "renameat2", "link", "linkat", "ptrace", "setsid",
@@ -43,6 +48,14 @@ class Rival:
         stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / _TICKS
 
+    def settle(self) -> None:
+        """Return when it has nothing to do any more: what it does late counts as well. At most 30 s."""
+        deadline = time.monotonic() + _PATIENCE_S
+        before, now = -math.inf, self.cpu_s()
+        while self.pid and now - before > _IDLE_S and time.monotonic() < deadline:
+            time.sleep(_SETTLE_S)
+            before, now = now, self.cpu_s()
+
     def peak_kib(self) -> int:
         """The most memory that was resident."""
         if not self.pid:
@@ -65,18 +78,12 @@ def nobody(_folder: Path) -> Iterator[Rival]:
 @contextmanager
 def hookline(folder: Path) -> Iterator[Rival]:
     """`hookline run` with its default probes, to a file."""
-    listen = f"127.0.0.1:{free_port()}"
-    config = folder / "config.toml"
-    config.write_text(
-        f'[metrics]\nlisten = "{listen}"\n[sinks.file]\ntype = "file"\npath = "{folder}/events.ndjson"\n',
-        encoding="utf-8",
-    )
+    config, listen = to_a_file(folder)
     rival = Rival()
     with collecting(config, listen) as collector:
         rival.pid = collector.process.pid
         yield rival
-    kinds = collector.ledger["kinds"].values()
-    rival.lost = sum(kind["emitted"] - kind["sinks"].get("file", {}).get("delivered", 0) for kind in kinds)
+    rival.lost = collector.undelivered("file")
 
 
 def _audit(*arguments: str) -> str:
@@ -90,9 +97,17 @@ def _audit_status() -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)\b", _audit("-s"), re.MULTILINE)}
 
 
+_RULES = (
+    ("-S", ",".join(_CALLS)),
+    ("-S", "openat", "-F", "a2&0100"),
+    ("-S", "open", "-F", "a1&0100"),
+    ("-S", "creat"),
+)
+
+
 @contextmanager
-def auditd(folder: Path) -> Iterator[Rival]:
-    """auditd with a rule for these system calls.
+def auditd(folder: Path, rules: Sequence[Sequence[str]] = _RULES) -> Iterator[Rival]:
+    """auditd with rules for these system calls; it writes `folder`/audit/audit.log.
 
     Raises:
         ConfigError: it is not there, another runs already, or this kernel has no audit.
@@ -106,28 +121,28 @@ def auditd(folder: Path) -> Iterator[Rival]:
     log.mkdir(mode=0o700)
     (folder / "auditd.conf").write_text(
         f"local_events = yes\nwrite_logs = yes\nlog_file = {log}/audit.log\nlog_format = RAW\n"
-        "flush = INCREMENTAL_ASYNC\nfreq = 50\nmax_log_file = 1000\nmax_log_file_action = IGNORE\n"
+        "flush = INCREMENTAL_ASYNC\nfreq = 50\nmax_log_file = 4096\nmax_log_file_action = IGNORE\n"
         "space_left = 75\nspace_left_action = IGNORE\nadmin_space_left = 50\nadmin_space_left_action = IGNORE\n"
         "disk_full_action = IGNORE\ndisk_error_action = IGNORE\n",
         encoding="ascii",
     )
-    daemon = subprocess.Popen(
-        ["/usr/sbin/auditd", "-f", "-c", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    rival = Rival(daemon.pid)
-    try:
+    with ExitStack() as after:
+        daemon = subprocess.Popen(
+            ["/usr/sbin/auditd", "-f", "-c", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        after.callback(daemon.wait)
+        after.callback(daemon.terminate)
         await_(lambda: _audit_status().get("pid") == daemon.pid, "auditd", _PATIENCE_S)
-        _audit("-b", "8192")
-        _audit("-a", "always,exit", "-F", "arch=b64", "-S", ",".join(_CALLS))
-        _audit("-a", "always,exit", "-F", "arch=b64", "-S", "openat,open,creat", "-F", "a2&0100")
+        after.callback(_audit, "-e", str(before["enabled"]))
+        after.callback(_audit, "-b", str(before["backlog_limit"]))
+        after.callback(_audit, "-D")
+        _audit("-b", "65536")
+        for rule in rules:
+            _audit("-a", "always,exit", "-F", "arch=b64", *rule)
+        rival = Rival(daemon.pid)
         yield rival
+        await_(lambda: not _audit_status()["backlog"], "the end of auditd's backlog", _PATIENCE_S)
         rival.lost = _audit_status()["lost"] - before["lost"]
-    finally:
-        _audit("-D")
-        _audit("-b", str(before["backlog_limit"]))
-        _audit("-e", str(before["enabled"]))
-        daemon.terminate()
-        daemon.wait(_PATIENCE_S)
 
 
 def _script() -> str:
@@ -170,7 +185,11 @@ def bpftrace(folder: Path) -> Iterator[Rival]:
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.wait(_PATIENCE_S)
+            try:
+                process.wait(_PATIENCE_S)
+            finally:
+                process.kill()  # which does nothing where it has ended
+                process.wait()
     text = said.read_text(errors="replace") + events.read_text(errors="replace")
     rival.lost = sum(int(count) for count in re.findall(r"^Lost (\d+) events", text, re.MULTILINE))
 

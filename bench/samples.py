@@ -70,8 +70,10 @@ class Samples:
             (action,) = documented.actions
             pairs = zip(self._beside[action], self._without[action], strict=True)
             paid = [with_ - bare for with_, bare in pairs]
-            instead = interval(paid) if paid else None
-            is_over = instead is not None and instead.low > documented.mean * 1000
+            if not paid:
+                return Row(documented, source, "no samples")
+            instead = interval(paid)
+            is_over = instead.low > documented.mean * 1000
             return Row(documented, source, "over" if is_over else "no handler", instead=instead)
         parts = [self._answers(name, documented.actions) for name in documented.ours]
         parts = [part for part in parts if part[0].n]

@@ -152,5 +152,5 @@ def verdict(report: Report, out: Console) -> int:
     for sentence in found:
         out.print(f"[bold red]over budget:[/] {sentence}", soft_wrap=True)
     if not found:
-        out.print("[bold green]every documented mean is met[/]")
+        out.print("[bold green]no documented mean is exceeded[/]")
     return os.EX_OK if not found else 1

@@ -33,7 +33,8 @@ _TOTALS = struct.Struct("<3Q")
 _HEAD = """
 struct hl_duration {{ u64 count; u64 sum; u64 max; }};
 struct hl_started {{ u64 at; u64 program; }};
-BPF_PERCPU_ARRAY(hl_histogram, u64, {programs} * {buckets});
+struct hl_buckets {{ u64 runs[{buckets}]; }};
+BPF_PERCPU_ARRAY(hl_histogram, struct hl_buckets, {programs});
 BPF_PERCPU_ARRAY(hl_durations, struct hl_duration, {programs});
 BPF_PERCPU_ARRAY(hl_started, struct hl_started, 1);
 
@@ -58,12 +59,11 @@ static __always_inline void hl_count_duration(u64 started, u32 program)
 {{
 	u64 duration = bpf_ktime_get_ns() - started;
 	struct hl_duration *total = hl_durations.lookup(&program);
-	u32 index = program * {buckets} + hl_bucket(duration);
-	u64 *count = hl_histogram.lookup(&index);
+	struct hl_buckets *buckets = hl_histogram.lookup(&program);
 
-	if (!count || !total)
+	if (!buckets || !total)
 		return;
-	__sync_fetch_and_add(count, 1);
+	__sync_fetch_and_add(&buckets->runs[hl_bucket(duration) & ({buckets} - 1)], 1);
 	__sync_fetch_and_add(&total->count, 1);
 	__sync_fetch_and_add(&total->sum, duration);
 	if (duration > total->max)
@@ -150,7 +150,7 @@ class Histogram:
 
     def quantile(self, share: float) -> int:
         """A duration, ns, that this share of the runs did not exceed, at most one bucket (6.25 %) too long."""
-        wanted = share * self.count
+        wanted = share * sum(self.counts)  # `count` is of a moment before: programs go on while they are read
         seen = 0
         for index, number in enumerate(self.counts):
             seen += number
@@ -178,12 +178,10 @@ def read(maps: Mapping[str, int], probe: str, number: int, cpus: int, before: Hi
     totals = list(_TOTALS.iter_unpack(raw))
     if sum(count for count, _sum, _max in totals) == before.count:
         return before
-    counts = []
-    for index in range(number * BUCKETS, (number + 1) * BUCKETS):
-        raw = bpf.lookup(maps[f"{probe}/hl_histogram"], struct.pack("<I", index), 8 * cpus)
-        counts.append(sum(struct.unpack(f"<{cpus}Q", raw)))
+    raw = bpf.lookup(maps[f"{probe}/hl_histogram"], struct.pack("<I", number), 8 * BUCKETS * cpus)
+    runs = struct.unpack(f"<{BUCKETS * cpus}Q", raw)
     return Histogram(
-        tuple(counts),
+        tuple(sum(runs[index::BUCKETS]) for index in range(BUCKETS)),
         count=sum(count for count, _sum, _max in totals),
         total_ns=sum(total for _count, total, _max in totals),
         max_ns=max(longest for _count, _sum, longest in totals),

@@ -51,7 +51,7 @@ def run(packages: Path, folder: Path, *options: str) -> tuple[subprocess.Complet
 
 
 def test_a_slow_handler_is_caught(tracefs: Path, tmp_path: Path) -> None:
-    """A connect handler that does nothing for 20 µs fails the check by name; the measures agree about it."""
+    """A connect handler that does nothing for 20 µs fails the check by name; the histogram and bpf_stats agree."""
     packages = tmp_path / "packages"
     for package in ("bench", "pipeline", "probes", "sinks"):
         shutil.copytree(ROOT / package, packages / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -67,7 +67,6 @@ def test_a_slow_handler_is_caught(tracefs: Path, tmp_path: Path) -> None:
     assert row.mean is not None
     assert row.kernel_mean is not None
     assert min(row.mean, row.kernel_mean) > 20_000
-    assert report.calls[0].paid.high > 15_000  # of three rounds beside whatever else runs
 
 
 @pytest.mark.parametrize(("probe", "action"), [("fork", "connect"), ("connect", "getppid")], ids=["absent", "idle"])

@@ -25,16 +25,16 @@ def test_quantiles_of_buckets() -> None:
 
 
 def measured() -> overhead.Report:
-    """Four rounds in which watching costs a tenth of the wall time."""
+    """Six rounds in which watching costs a tenth of the wall time."""
     run, workload = Run(), Workload("storm", ("true",))
-    for number in range(4):
+    for number in range(6):
         for name, wall in (("nobody", 1.0), ("hookline", 1.1)):
             run.wall[name, "storm"].append(wall + number / 100)
             run.system[name, "storm"].append(0.5)
             run.cpu[name, "storm"].append(0.1)
     run.lost["hookline"] = 7
     watched = tuple(run.result(name, workload) for name in ("nobody", "hookline"))
-    return overhead.Report(overhead.SCHEMA, "bench overhead", machine(), 4, watched, (), ("auditd: <none>",))
+    return overhead.Report(overhead.SCHEMA, "bench overhead", machine(), 6, watched, (), ("auditd: <none>",))
 
 
 def test_what_is_paid() -> None:

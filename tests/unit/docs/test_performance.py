@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from bench.document import DOCUMENTS, PARTS, renewed
+from bench.document import DOCUMENTS, PARTS, RESULTS, renewed
+from bench.report import read
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -24,3 +25,12 @@ def test_every_part_is_shown() -> None:
     """Each bench's figures stand in docs/performance.md."""
     text = DOCUMENTS[1].read_text(encoding="utf-8")
     assert set(re.findall(r"<!-- bench: (\w+) -->", text)) == set(PARTS)
+
+
+def test_quantiles_are_in_order() -> None:
+    """What is published of a program can be: no quantile is shorter than a smaller one, or takes no time."""
+    for each in read(RESULTS / "run.json").handlers:
+        inside = each.inside
+        ordered = (inside.p50, inside.p90, inside.p95, inside.p99, inside.p999, inside.max)
+        assert ordered[0] > 0, each.name
+        assert list(ordered) == sorted(ordered), each.name

@@ -65,3 +65,11 @@ def test_quantiles() -> None:
     assert found.quantile(0.51) == found.quantile(0.99) == lower(101) - 1
     assert found.quantile(1.0) == lower(200) + 3
     assert Histogram((0,) * BUCKETS, 0, 0, 0).quantile(0.5) == 0
+
+
+def test_a_histogram_that_was_read_while_it_grew() -> None:
+    """Where the buckets hold fewer runs than were counted, or more, a quantile is a duration and never 0."""
+    for count in (500, 534, 546):
+        counts = [0] * BUCKETS
+        counts[100] = 534
+        assert Histogram(tuple(counts), count, 1, lower(101)).quantile(0.999) > 0
