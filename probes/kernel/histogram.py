@@ -60,10 +60,12 @@ static __always_inline void hl_count_duration(u64 started, u32 program)
 	u64 duration = bpf_ktime_get_ns() - started;
 	struct hl_duration *total = hl_durations.lookup(&program);
 	struct hl_buckets *buckets = hl_histogram.lookup(&program);
+	u64 bucket = hl_bucket(duration);
 
 	if (!buckets || !total)
 		return;
-	__sync_fetch_and_add(&buckets->runs[hl_bucket(duration) & ({buckets} - 1)], 1);
+	HIDE(bucket); /* the compiler knows that it is in bounds, the verifier only sees the mask */
+	__sync_fetch_and_add(&buckets->runs[bucket & ({buckets} - 1)], 1);
 	__sync_fetch_and_add(&total->count, 1);
 	__sync_fetch_and_add(&total->sum, duration);
 	if (duration > total->max)
