@@ -163,16 +163,17 @@ check: ## Lint, format, types and layers
 	done
 	exit $$status
 
-bench: ## Measure everything again, and put it into the documents (needs root; half an hour)
+bench: ## Measure what the documents' tables show, and put it there (needs root; half an hour)
 	@$(functions)
-	prepare dev $(DEV_PACKAGES)
+	prepare dev $(DEV_PACKAGES) $(SERVER_PACKAGES)
 	results=bench/results
-	mkdir -p build
+	mkdir -p build/e2e
 	$(BIN)/bench run --json "$$results/run.json" $(value ARGS)
 	$(BIN)/bench stages --json "$$results/stages.json"
 	$(BIN)/bench overhead --json "$$results/overhead.json"
-	$(BIN)/bench e2e --json "$$results/e2e.json"
-	$(BIN)/python -m pytest bench --benchmark-only -k "ndjson or start" --benchmark-json="$$results/pipeline.json"
+	$(BIN)/python -m tests.servers start
+	$(BIN)/bench e2e --config bench/three-sinks.toml --json "$$results/e2e.json"
+	$(BIN)/python -m tests.servers stop
 	$(BIN)/python -m bench.document
 	$(BIN)/bench show "$$results/run.json" --stages "$$results/stages.json" --overhead "$$results/overhead.json" \
 		--html build/bench.html
