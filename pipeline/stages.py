@@ -69,7 +69,12 @@ class Pipeline:
         self.encoder = Encoder((*all_events(), Gap), run_id=identity, without=without)
         self.encoder.set_host(host)
         tree = config.enrich.process_tree
-        self.tree = ProcessTree(depth=tree.depth, max_processes=tree.max_processes, ask_proc=live)
+        self.tree = ProcessTree(
+            depth=tree.depth,
+            max_processes=tree.max_processes,
+            ask_proc=live,
+            tells_parents=lambda: "ecs" in self.delivery.needs().schemas,  # smith has no name for them
+        )
         self.users = Users()
         containers = config.enrich.containers
         self._containers = Containers(

@@ -150,6 +150,18 @@ class Enriched(HostEvent, metaclass=_Pieces, gc=False, kw_only=True):
         Names("The process and its ancestors: 1(systemd)->...->pid(comm).", "pid_tree", "hookline.process.tree"),
     ] = UNKNOWN
 
+    parent: Annotated[str, Block()] = ""
+    """The parts `parent_name` and `parent_exe`."""
+
+    parent_name: Annotated[
+        str, Part("parent"), Names("Name of the parent, as `pid_tree` has it.", None, "process.parent.name")
+    ]
+    parent_exe: Annotated[
+        str,
+        Part("parent"),
+        Names("Path of the parent's executable in its mount namespace.", None, "process.parent.executable"),
+    ]
+
     container: Annotated[str, Block()] = ""
     """The parts from `container_id` on; empty: in no container."""
 

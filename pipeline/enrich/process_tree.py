@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -20,7 +20,7 @@ from probes.identity import NO_FILE, FileId
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
-from probes.text import Remembered, cstring_text
+from probes.text import Remembered, cstring_text, to_text
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 """/proc tells start times in these."""
@@ -61,12 +61,19 @@ class Process(msgspec.Struct, gc=False):
     asked: bool = False
     """Its line was made once; most processes are asked no more, and keep none."""
 
+    as_parent: str = ""
+    """What events of its children say of it; empty: not made yet."""
+
 
 class ProcessTree:
     """At most `max_processes` processes, and lines of at most `depth` of them."""
 
-    def __init__(self, *, depth: int, max_processes: int, ask_proc: bool) -> None:
+    def __init__(
+        self, *, depth: int, max_processes: int, ask_proc: bool, tells_parents: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`tells_parents`: whether anybody wants to know `parent`."""
         self._depth = depth
+        self._tells_parents = tells_parents
         self._ask_proc = ask_proc
         """Whether /proc is of the host that the events are of."""
         self._max = max_processes
@@ -76,10 +83,14 @@ class ProcessTree:
         """Changes when a process that has children changes its name: their lines name it."""
         self._seen = self._unknown = self._evictions = 0
         self._names = Remembered(cstring_text)
+        self._parents = Remembered(_parent_piece)
+        self._by_origin: dict[bytes, Process] = {}
+        """The parent as the kernel told it: another than made the process, where that one has ended."""
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
-        """Set `exe` and `pid_tree` of every event, and learn from it."""
+        """Set `exe`, `pid_tree` and, where it is wanted, `parent` of every event, and learn from it."""
         known = self._processes.get
+        parents, tells_parents = self._by_origin, self._tells_parents()
         self._seen += len(events)
         for event in events:
             process = known(event.tgid)
@@ -91,6 +102,10 @@ class ProcessTree:
                 self._other(process, event)
             event.exe = process.exe
             event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
+            if tells_parents:
+                parent = parents.get(event.origin) or self._parent_of(event)
+                if parent is not None:
+                    event.parent = parent.as_parent or self._as_parent(parent)
             if process.has_ended:
                 process.line, process.epoch = "", -1
 
@@ -99,6 +114,7 @@ class ProcessTree:
         if process.exe_file != event.exe_file and event.exe_file != NO_FILE:
             process.exe = self._exe_of(event.tgid, event.exe_file)
             process.exe_file = event.exe_file
+            process.as_parent = ""
         if isinstance(event, Fork):
             self._forked(process, event)
         elif isinstance(event, Exit):
@@ -120,13 +136,35 @@ class ProcessTree:
     def _parent(self, tgid: int, start: int) -> Process | None:
         if not tgid:
             return None
-        parent = self._processes.get(tgid)
-        if parent is not None and parent.start != start and parent.start == start // _TICK_NS * _TICK_NS:
-            parent.start = start
-        if parent is None or parent.start != start:
+        parent = self._known(tgid, start)
+        if parent is None:
             # Its own events were filtered, lost, or came before the start: all that is known is its pid.
             parent = self._add(Process(tgid, start, None, self._comm_of(tgid), b"", NO_FILE))
         return parent
+
+    def _known(self, tgid: int, start: int) -> Process | None:
+        process = self._processes.get(tgid)
+        if process is None or process.start == start:
+            return process
+        if process.start != start // _TICK_NS * _TICK_NS:
+            return None
+        process.start = start
+        return process
+
+    def _parent_of(self, event: ProcessEvent) -> Process | None:
+        origin = _read_origin(event.origin)
+        parent = self._known(origin[_PPID], origin[_PARENT_START])
+        if parent is not None:
+            if len(self._by_origin) >= Remembered.most:
+                self._by_origin.clear()
+            self._by_origin[event.origin] = parent
+        return parent
+
+    def _as_parent(self, process: Process) -> str:
+        if not process.exe and self._ask_proc:
+            self._look_at_executable(process)
+        process.as_parent = self._parents[process.comm, process.exe]
+        return process.as_parent
 
     def _exe_of(self, tgid: int, file: bytes) -> bytes:
         """The path of a living process's executable, if it still is that file."""
@@ -159,7 +197,7 @@ class ProcessTree:
             return
         read = _stat_of(process.tgid)
         if read is not None and read[1] == process.start // _TICK_NS * _TICK_NS:
-            process.exe, process.exe_file = exe, file
+            process.exe, process.exe_file, process.as_parent = exe, file, ""
 
     def _comm_of(self, tgid: int) -> bytes:
         read = _stat_of(tgid) if self._ask_proc else None
@@ -175,7 +213,7 @@ class ProcessTree:
 
     def _executed(self, process: Process, event: Execve) -> None:
         body = _read_execution(event.body)
-        process.exe, process.exe_file = body[_EXE_PATH], event.exe_file
+        process.exe, process.exe_file, process.as_parent = body[_EXE_PATH], event.exe_file, ""
         if body[_RESULT]:
             return
         if process.has_children:
@@ -202,6 +240,8 @@ class ProcessTree:
     def _forget(self) -> None:
         """Drop the process that ended first, or, of a table of living ones, the oldest entry."""
         self._evictions += 1
+        if not self._ended:
+            self._by_origin.clear()  # who lives on is met again, and has other names then
         process = self._ended.popleft() if self._ended else next(iter(self._processes.values()))
         if self._processes.get(process.tgid) is process:
             del self._processes[process.tgid]
@@ -268,6 +308,12 @@ class ProcessTree:
             "ended": len(self._ended),
             "evictions": self._evictions,
         }
+
+
+def _parent_piece(key: tuple[bytes, bytes]) -> str:
+    """An event's `parent`, of the parent's name and executable."""
+    comm, exe = key
+    return f"{cstring_text(comm)}\0{to_text(exe)}"
 
 
 def _stat_of(tgid: int) -> tuple[int, int, bytes] | None:

@@ -113,7 +113,7 @@ class Bpf(ProcessEvent, gc=False):
     object_name: Annotated[
         bytes, Chars(16), Names("Name of the map or program, as the kernel has it.", "object_name", "hookline.bpf.name")
     ]
-    parent_comm: Annotated[bytes, Chars(16), Names("Name of the parent.", "parent_comm", "process.parent.name")]
+    parent_comm: Annotated[bytes, Chars(16), Names("Name of the parent.", "parent_comm", "hookline.parent.name")]
     grandparent_comm: Annotated[
         bytes, Chars(16), Names("Name of the parent's parent.", "grandparent_comm", "hookline.grandparent.name")
     ]

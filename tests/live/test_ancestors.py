@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ def reused(pid: int, command: list[str | Path]) -> bool:
 
 
 def test_a_reused_pid(programs: Programs, collector: Collector) -> None:
-    """A pid's second life has the ancestors, the entity and the executable of its own, never those of the first."""
+    """A pid's second life has the ancestors, the parent and the entity of its own, never those of the first."""
     script = 'sh -c \'"$0" first; echo $$; exec "$0" first\' "$0"; :'
     nop, pid, lives = programs("nop"), 0, 0
     for _ in range(50):
@@ -63,6 +64,11 @@ def test_a_reused_pid(programs: Programs, collector: Collector) -> None:
     assert line[-2].startswith(own)
     assert "(sh)" in former["hookline"]["process"]["tree"].rpartition(own)[2]
     assert line[-1] == f"{pid}(nop)"
+    parent = latter["process"]["parent"]
+    assert parent["name"] == Path("/proc/self/comm").read_text().rstrip("\n")
+    assert parent["executable"] == os.readlink("/proc/self/exe")
+    assert former["process"]["parent"]["name"] == "sh"
+    assert former["process"]["parent"]["executable"] == os.path.realpath(shutil.which("sh") or "")
 
 
 def test_ancestors_that_ended(programs: Programs, collector: Collector) -> None:

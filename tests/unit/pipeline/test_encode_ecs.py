@@ -178,6 +178,13 @@ def test_a_fork_is_about_the_child() -> None:
     assert told(made(Execve, tgid=8, start_time=7))["process"]["entity_id"] == parent["entity_id"]
 
 
+def test_a_parent_has_name_and_executable() -> None:
+    """What is known of the parent stands beside its pid; what is not known does not."""
+    parent = {"pid": 4, "name": 'a"b', "executable": "/bin/a"}
+    assert told(made(Execve, ppid=4, parent='a"b\0/bin/a'))["process"]["parent"].items() >= parent.items()
+    assert not {"name", "executable"} & told(made(Execve, ppid=4))["process"]["parent"].keys()
+
+
 def test_a_process_and_its_parent_have_ids() -> None:
     """A process's parent id is the id that the parent's events carry."""
     child = told(made(Execve, tgid=5, start_time=50, ppid=4, parent_start_time=40))["process"]

@@ -114,6 +114,51 @@ async def test_a_reused_pid_whose_fork_was_lost() -> None:
     assert not event.exe
 
 
+async def test_the_parent_by_name_and_executable() -> None:
+    """An event names its parent and the parent's executable as they were then."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    shell, forked = init.forks(10, 1)
+    executed = shell.executes(b"bash")
+    child, forked_child = shell.forks(11, 2)
+    first = child.executes(b"cat")
+    await told(tree, forked, executed, forked_child, first)
+    assert (first.parent_name, first.parent_exe) == ("bash", "/bin/bash")
+    second = child.ends()
+    await told(tree, shell.executes(b"zsh"), second)
+    assert (second.parent_name, second.parent_exe) == ("zsh", "/bin/zsh")
+    assert (first.parent_name, first.parent_exe) == ("bash", "/bin/bash")
+
+
+async def test_the_parent_is_the_one_that_the_kernel_told() -> None:
+    """A process whose parent ended is told with the name of whose child it is now, beside that one's id."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    service, forked = init.forks(9, 1)
+    events = [forked, service.executes(b"service")]
+    shell, forked = service.forks(10, 1)
+    events += [forked, shell.executes(b"bash")]
+    child, forked = shell.forks(11, 2)
+    await told(tree, *events, forked)
+    child.parent = service
+    event = child.ends()
+    assert await told(tree, shell.ends(), event) == [
+        "1(init)->9(service)->10(bash)",
+        "1(init)->9(service)->10(bash)->11(bash)",
+    ]
+    assert (event.ppid, event.parent_name, event.parent_exe) == (9, "service", "/bin/service")
+
+
+async def test_a_parents_pid_that_had_another_life() -> None:
+    """A parent is never told by the name of another life of its pid."""
+    tree, init = new_tree(), Life(1, 0, comm=b"init")
+    first, forked = init.forks(10, 1)
+    child, forked_child = first.forks(11, 2)
+    await told(tree, forked, first.executes(b"evil"), forked_child)
+    child.parent = Life(10, 4, init)
+    event = child.ends()
+    await told(tree, event)
+    assert (event.parent_name, event.parent_exe) == ("", "")
+
+
 async def test_a_pid_reused_within_a_clock_tick() -> None:
     """Two lives that began within one tick of /proc's clock are two, where both starts are known exactly."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")

@@ -125,6 +125,16 @@ async def test_an_executable_is_only_told_of_the_same_file(child: subprocess.Pop
     assert event.exe == b""
 
 
+async def test_a_seeded_parent(child: subprocess.Popen[bytes]) -> None:
+    """A parent that did nothing since the start is told by its name and executable all the same."""
+    tree = new_tree(ask_proc=True)
+    tree.seed()
+    event = made(Exit, tgid=1 << 23, start_time=SECOND, ppid=child.pid, parent_start_time=start_of(child.pid) + 1)
+    await told(tree, event)
+    name = Path(f"/proc/{child.pid}/comm").read_text(encoding="ascii").rstrip("\n")
+    assert (event.parent_name, event.parent_exe) == (name, os.readlink(f"/proc/{child.pid}/exe"))
+
+
 async def test_a_small_table_is_seeded_within_its_bound() -> None:
     """A host with more processes than the table holds fills it, and no more."""
     tree = new_tree(max_processes=2, ask_proc=True)
