@@ -3,13 +3,15 @@
 PYTHON := /usr/bin/python3# the system's, because it alone sees Debian's bcc
 BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc python3-venv
-DEV_PACKAGES := $(RUN_PACKAGES) gcc libc6-dev iproute2 musl-tools netcat-openbsd openssh-client openssh-server zsh openjdk-17-jdk-headless busybox-static podman runc
+C_PACKAGES := gcc libc6-dev libpython3-dev# for what decodes and encodes in C; without it that is done in Python
+DEV_PACKAGES := $(RUN_PACKAGES) $(C_PACKAGES) iproute2 musl-tools netcat-openbsd openssh-client openssh-server zsh openjdk-17-jdk-headless busybox-static podman runc
 SERVER_PACKAGES := maven openjdk-17-jre-headless
 KERNEL_PACKAGES := $(DEV_PACKAGES) qemu-system-x86 debian-archive-keyring
 SUITES := unit live services faults
+BUILT_FROM := pyproject.toml probes/native.c pipeline/encode/native.c
 SOURCES := probes pipeline sinks bench
 MADE := ./.venv ./build ./dist ./*.egg-info */__pycache__ ./.benchmarks ./.hypothesis ./.mypy_cache \
-	./.pytest_cache ./.ruff_cache
+	./.pytest_cache ./.ruff_cache ./probes/native.*.so ./pipeline/encode/native.*.so
 FIND_MADE := \( $(MADE:%=-path '%' -o) -false \) -prune
 
 SHELL := /bin/bash
@@ -66,7 +68,7 @@ environment() { # run|dev
 	local kind=$$1 place want
 	local -A files=([run]=requirements.txt [dev]=requirements-dev.txt)
 	place="$$PWD $$(readlink -f $(PYTHON))"
-	want=$$(cat "$${files[$$kind]}" pyproject.toml | sha256sum)
+	want=$$(cat "$${files[$$kind]}" $(BUILT_FROM) | sha256sum)
 	[[ -e .venv/.busy || "$$(cat .venv/.place .venv/.$$kind 2>/dev/null)" != "$$place"$$'\n'"$$want" ]] || return 0
 	[[ -w . && ( ! -e .venv || -w .venv ) ]] ||
 		die "Cannot write .venv here: run make once as $$(stat -c %U .), the owner of $$PWD."
@@ -78,9 +80,12 @@ environment() { # run|dev
 	touch .venv/.busy
 	say "Installing $${files[$$kind]} ..."
 	quietly $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r "$${files[$$kind]}"
+	rm -f probes/native.*.so pipeline/encode/native.*.so
 	quietly $(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	$(BIN)/python -c 'import probes.native, pipeline.encode.native' 2>/dev/null ||
+		say "What decodes and encodes in C could not be built, so that is done in Python, half as fast; it takes $(C_PACKAGES)."
 	for kind in run $$kind; do # what run needs is part of dev
-		cat "$${files[$$kind]}" pyproject.toml | sha256sum >.venv/.$$kind
+		cat "$${files[$$kind]}" $(BUILT_FROM) | sha256sum >.venv/.$$kind
 	done
 	echo "$$place" >.venv/.place
 	rm .venv/.busy
@@ -100,6 +105,7 @@ prepare() { # run|dev PACKAGE...
 	flock "$$lock"
 	trap give_back EXIT
 	debian "$${@:2}"
+	[[ $$1 == dev ]] || (debian $(C_PACKAGES)) || true
 	environment "$$1"
 	exec {lock}<&-
 	if [[ ! -w . ]]; then # somebody else's checkout, ready to use: leave no caches

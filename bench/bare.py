@@ -21,7 +21,6 @@ from pipeline.config import Config
 from pipeline.decode import Sequences, decode_span
 from pipeline.deliver import Delivery
 from pipeline.encode import Encoder
-from pipeline.gap import Gap
 from pipeline.ledger import Counts, Ledger
 from pipeline.outlets import open_sink
 from pipeline.stages import Pipeline, new_ledger
@@ -64,7 +63,7 @@ class Documents:
 
     def encoder(self) -> Encoder:
         """One of a run whose event ids nobody has seen."""
-        encoder = Encoder((*all_events(), Gap), run_id=uuid.uuid4().hex[:16])
+        encoder = Encoder(run_id=uuid.uuid4().hex[:16])
         encoder.set_host(self._host)
         return encoder
 

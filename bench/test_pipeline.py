@@ -24,7 +24,7 @@ from pipeline.live import update_ledger
 from pipeline.run import settle_garbage
 from pipeline.stages import Pipeline, new_ledger
 from probes.decoder import Decoder
-from probes.event import ProcessEvent
+from probes.event import HostEvent, ProcessEvent
 from probes.kernel.ring import Span
 from probes.registry import all_events
 from sinks.elasticsearch.bulk import bulks
@@ -131,8 +131,17 @@ def _pass(workload: Workload, folder: Path) -> dict[str, float]:
                 spool.done("file", stored.number)
             lap("spool: take and done")
 
+    async def run_with_hashes() -> None:
+        late_in, late_out = trio.open_memory_channel[list[HostEvent]](0)
+        ended = trio.Event()
+        async with late_out, trio.open_nursery() as nursery:
+            assert pipeline.hashes is not None
+            await nursery.start(pipeline.hashes.run, late_in, ended)
+            await run()
+            ended.set()
+
     try:
-        trio.run(run)
+        trio.run(run_with_hashes)
     finally:
         os.close(lines)
         spool.close()

@@ -21,7 +21,7 @@ _CLOCK_SET_NS = 1_000_000
 _LARGE_PIECE = 32_768
 """Bytes that are copied in about the time of a system call."""
 
-Encode = Callable[[Sequence[HostEvent], Schema, int], bytes]
+Encode = Callable[[list[HostEvent], Schema, int], bytes]
 """(events, schema, boot offset in ns) -> NDJSON"""
 
 

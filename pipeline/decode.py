@@ -26,21 +26,21 @@ def boot_offset_ns() -> int:
 
 
 class Sequences:
-    """The next number of each kind on each CPU, and the gaps before it."""
+    """The last number of each kind on each CPU, and the gaps before the next one."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._gaps = 0
-        self.expected: dict[int, dict[int, int]] = {kind: {} for kind in ledger.kinds}
-        """The next number by kind and CPU; absent: 1."""
+        self.last: dict[int, dict[int, int]] = {kind: {} for kind in ledger.kinds}
+        """The last number by kind and CPU; absent: 0."""
 
     def gap(self, kind: int, cpu: int, sequence: int, time_ns: int) -> Gap | None:
-        """Call for a number that is not the expected one; the gap before it, if it is one."""
-        expected = self.expected[kind].get(cpu, 1)
+        """Call for a number that does not follow the last one; the gap before it, if it is one."""
+        expected = self.last[kind].get(cpu, 0) + 1
         if sequence < expected:
             # Told as missing before, or sent twice: the ledger will not close, and says so.
             return None
-        self.expected[kind][cpu] = sequence + 1
+        self.last[kind][cpu] = sequence
         if sequence == expected:
             return None
         account = self._ledger.kinds[kind]
@@ -67,9 +67,18 @@ class Sequences:
 
 def decode_span(span: Span, decoder: Decoder, sequences: Sequences, ledger: Ledger) -> list[HostEvent]:
     """The events of one span, each gap before the event that shows it. Malformed records are counted."""
+
+    def bad(kind: int) -> None:
+        if kind in decoder.by_kind:
+            ledger.kinds[kind].malformed += 1
+        else:
+            ledger.unknown_records += 1
+
+    if decoder.in_c is not None:
+        return decoder.in_c.decode(span.data, span.records, sequences.last, sequences.gap, bad)
     data = span.data
     decoders = decoder.by_kind
-    expected_of = sequences.expected
+    last_of = sequences.last
     prefix = PREFIX.unpack_from
     events: list[HostEvent] = []
     append = events.append
@@ -77,21 +86,15 @@ def decode_span(span: Span, decoder: Decoder, sequences: Sequences, ledger: Ledg
         kind = 0
         try:
             length, kind = prefix(data, offset)
-            if length != size:
+            if length != size or size > len(data) - offset:
                 raise RecordError("a record says another length than the ring")
             event = decoders[kind](data, offset, size)
-        except (KeyError, struct.error):
-            ledger.unknown_records += 1
+        except (KeyError, struct.error, RecordError):
+            bad(kind)
             continue
-        except RecordError:
-            if kind in decoders:
-                ledger.kinds[kind].malformed += 1
-            else:
-                ledger.unknown_records += 1
-            continue
-        cpu, sequence, expected = event.cpu, event.sequence, expected_of[kind]
-        if expected.get(cpu) == sequence:
-            expected[cpu] = sequence + 1
+        cpu, sequence, last = event.cpu, event.sequence, last_of[kind]
+        if last.get(cpu) == sequence - 1:
+            last[cpu] = sequence
         elif (gap := sequences.gap(kind, cpu, sequence, event.time_ns)) is not None:
             append(gap)
         append(event)

@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from pipeline.encode import steps
 from pipeline.failure import UNUSABLE
 from pipeline.terminal import emit, table
+from probes import decoder
 from probes.errors import LoadError, PreflightError
 from probes.filters import Filters, MapSettings
 from probes.kernel.features import Host, preflight
@@ -98,7 +100,8 @@ def examine(host: Host | None = None, attach: Attach = "best", cache: str = "") 
     else:
         files = []
         verdicts = [_verdict(probe, ProbeReport(probe.name, error=_NOT_TRIED)) for probe in all_probes().values()]
-    return Findings(any(verdict.runs for verdict in verdicts), host.release, checks, verdicts, files)
+    ok = any(verdict.runs for verdict in verdicts)
+    return Findings(ok, host.release, [*checks, _codec()], verdicts, files)
 
 
 def check(host: Host) -> list[Check]:
@@ -113,6 +116,14 @@ def check(host: Host) -> list[Check]:
     if all(each.ok for each in checks) and (problem := _problem(host)):
         checks.append(Check("other", False, problem))
     return checks
+
+
+def _codec() -> Check:
+    """Which decoder and encoders run; those in Python are good as well, but slower."""
+    if decoder.IS_BUILT and steps.IS_BUILT:
+        return Check("codec", True, "in C")
+    mend = "apt-get install gcc libc6-dev libpython3-dev, remove .venv, and run make again"
+    return Check("codec", True, f"in Python, half as fast, for the one in C was not built: {mend}")
 
 
 def _problem(host: Host) -> str:

@@ -66,7 +66,7 @@ class Pipeline:
         self._boot_offset = boot_offset
         self.delivery = Delivery(open_sink, ledger, config.spool)
         without = frozenset() if config.enrich.hashes.sha256 else sha256_fields(all_events())
-        self.encoder = Encoder((*all_events(), Gap), run_id=identity, without=without)
+        self.encoder = Encoder(run_id=identity, without=without)
         self.encoder.set_host(host)
         tree = config.enrich.process_tree
         self.tree = ProcessTree(
@@ -84,14 +84,14 @@ class Pipeline:
             wait_s=containers.wait_s,
         )
         self._with_containers = live and containers.enabled
-        self._hashes = Hashes(config.enrich.hashes) if config.enrich.hashes.enabled else None
+        self.hashes = Hashes(config.enrich.hashes) if config.enrich.hashes.enabled else None
         self.stages = {name: Latency() for name in ("decode", "enrich", "encode")}
-        self._socket_owners = SocketOwners(self.tree, self._hashes.md5_of if self._hashes is not None else None)
+        self._socket_owners = SocketOwners(self.tree, self.hashes.md5_of if self.hashes is not None else None)
 
     def enrichments(self) -> tuple[Enrichment, ...]:
         # The tree first: it knows the path that the hash is taken by, which may wait.
         watch = (self._watch,) if self._watch is not None else ()
-        hashes = (self._hashes,) if self._hashes is not None else ()
+        hashes = (self.hashes,) if self.hashes is not None else ()
         containers = (self._containers,) if self._with_containers else ()
         return (self.tree, *watch, *containers, self.users, *hashes, self._socket_owners)
 
@@ -102,7 +102,7 @@ class Pipeline:
             "users": self.users.statistics(),
             "texts": Remembered.statistics(),
             "containers": self._containers.statistics(),
-            **({"hashes": self._hashes.statistics()} if self._hashes is not None else {}),
+            **({"hashes": self.hashes.statistics()} if self.hashes is not None else {}),
             "socket_owners": self._socket_owners.statistics(),
             **({"watch": self._watch.statistics()} if self._watch is not None else {}),
             **self.delivery.statistics(),
@@ -130,9 +130,7 @@ class Pipeline:
                     latency=self.stages["encode"],
                 )
             )
-            nursery.start_soon(
-                enrich, decoded_out, enriched_in, self.enrichments(), self.stages["enrich"], self._hashes
-            )
+            nursery.start_soon(enrich, decoded_out, enriched_in, self.enrichments(), self.stages["enrich"], self.hashes)
             nursery.start_soon(
                 partial(
                     decode,

@@ -15,9 +15,17 @@ from typing import Any
 
 from probes.errors import RecordError
 from probes.event import ProcessEvent
-from probes.fields import Opaque
-from probes.layout import Layout, Member, Piece, layout, parted
+from probes.fields import Opaque, Scalar
+from probes.layout import ENVIRONMENT, Layout, Member, Piece, layout, parted, width
 from probes.text import Remembered
+
+try:
+    from probes import native
+except ImportError:  # there was no C compiler
+    native = None  # type: ignore[assignment]
+
+IS_BUILT = native is not None
+"""Whether there is a decoder in C."""
 
 Decode = Callable[[bytes, int, int], ProcessEvent]
 """(buffer, offset, size) -> event; sizes in bytes. Raises `RecordError`."""
@@ -154,8 +162,46 @@ def _function(name: str, lines: list[str], event: type[ProcessEvent], **namespac
     return scope[name]
 
 
-class Decoder:
-    """All kinds' decoders, by kind number."""
+_NUMBER, _SIGNED_NUMBER, _BYTES, _REST, _TAIL = range(5)
+"""As `enum form` in native.c."""
 
-    def __init__(self, events: Iterable[type[ProcessEvent]]) -> None:
-        self.by_kind = {event.data_type: decoder(event) for event in events}
+
+def plan(event: type[ProcessEvent]) -> tuple[object, ...]:
+    """What `decoder` does for one kind, as native.c reads it."""
+    shape = layout(event)
+    members = {member.name: member for member in (*shape.header, *shape.body)}
+    tails = [tail.name for tail in shape.tails]
+
+    def value(name: str) -> tuple[int, int, int, bool]:
+        if name == "origin":
+            return _BYTES, shape.origin.offset, shape.origin.size, True
+        if name == "body":
+            return _REST, shape.rest.offset, shape.rest.size, shape.is_remembered
+        if name in tails:
+            return _TAIL, tails.index(name), 0, name == ENVIRONMENT
+        member = members[name]
+        if isinstance(member.wire, Scalar):
+            is_signed = member.wire.code.islower() and member.wire.code in "iq"
+            return _SIGNED_NUMBER if is_signed else _NUMBER, member.offset, width(member.wire), False
+        return _BYTES, member.offset, width(member.wire), True
+
+    held = {"origin", "body", *members, *tails}
+    return (
+        event,
+        event.data_type,
+        shape.size,
+        tuple(members[name].offset for name in ("cpu", "sequence", "time_ns")),
+        tuple(members[f"{name}_length"].offset for name in tails),
+        len(shape.own_tails),
+        tuple(value(name) for name in event.__struct_fields__ if name in held),
+    )
+
+
+class Decoder:
+    """All kinds' decoders: by kind number in Python, and as one in C where that was built."""
+
+    def __init__(self, events: Iterable[type[ProcessEvent]], *, in_c: bool = IS_BUILT) -> None:
+        """`in_c`: whether to use the one in C."""
+        by_number = sorted(events, key=lambda event: event.data_type)
+        self.by_kind = {event.data_type: decoder(event) for event in by_number}
+        self.in_c = native.Decoder(tuple(map(plan, by_number))) if in_c else None

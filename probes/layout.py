@@ -87,7 +87,7 @@ class Piece:
         at, codes = self.offset, "<"
         for member in self.members:
             codes += f"{member.offset - at}x{_code(member.wire)}"
-            at = member.offset + _width(member.wire)
+            at = member.offset + width(member.wire)
         return codes
 
 
@@ -164,14 +164,15 @@ def _code(wire: Wire) -> str:
             return f"{size}s"
 
 
-def _width(wire: Wire) -> int:
+def width(wire: Wire) -> int:
+    """Bytes that it takes in a record."""
     return struct.calcsize("<" + _code(wire))
 
 
 def _alignment(wire: Wire) -> int:
     match wire:
         case Scalar():
-            return _width(wire)
+            return width(wire)
         case Opaque():
             return 8
         case _:
@@ -230,11 +231,11 @@ def _place(fields: Iterable[tuple[str, Wire]], start: int) -> Iterator[Member]:
     for name, wire in fields:
         pad = -offset % _alignment(wire)
         yield Member(name, wire, offset + pad, pad)
-        offset += pad + _width(wire)
+        offset += pad + width(wire)
 
 
 def _end(members: tuple[Member, ...], start: int) -> int:
-    return members[-1].offset + _width(members[-1].wire) if members else start
+    return members[-1].offset + width(members[-1].wire) if members else start
 
 
 @cache

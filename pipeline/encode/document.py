@@ -107,10 +107,37 @@ class _Members:
         return f"{template!r} % ({''.join(f'{value}, ' for value in (*self.values, *self.optional))})"
 
 
-def compiled(
+class Document(NamedTuple):
+    """The lines of one kind's events, ready to be written: by a function in Python, or by steps in C."""
+
+    name: str
+    template: bytes
+    values: tuple[str, ...]
+    """The expressions that fill it: over the event ``e``, or single fragments."""
+
+    fragments: Mapping[str, tuple[str, ...]]
+    """The names of the fragments of each source."""
+
+    keys: Mapping[str, str]
+    """The expression over the event that tells what a source says, by the name of the source."""
+
+    scope: dict[str, Any]
+    """What the expressions use; ``write_SOURCE`` gives the fragments for a key: a tuple, or the only one as it is."""
+
+    def function(self) -> Encode:
+        """The encoder in Python."""
+        lines = ["def encode(events):", "    lines = []", "    for e in events:"]
+        for source, variables in self.fragments.items():
+            lines.append(f"        {', '.join(variables)} = write_{source}({self.keys[source]})")
+        lines += [f"        lines.append(template % ({', '.join(self.values)},))", "    return lines"]
+        encode: Encode = _run("encode", lines, self.name, self.scope)
+        return encode
+
+
+def document(
     name: str, members: Iterable[Member], sources: Mapping[str, Source], scope: Mapping[str, Any], more: str = ""
-) -> Encode:
-    """The encoder of documents of these members. Expressions may use what is in `scope`, and `wrap`.
+) -> Document:
+    """The document of these members. Expressions may use what is in `scope`, and `wrap`.
 
     `more` is an expression of further members, each with a comma before it.
 
@@ -121,19 +148,17 @@ def compiled(
     root = _members(_tree(members), fragments)
     if more:
         root.optional.append(more)
-    document = root.object()
-    names = {**scope, "wrap": wrap, "template": document.template.encode("ascii")}
-    lines = ["def encode(events):", "    lines = []", "    for e in events:"]
+    leaf = root.object()
+    template = leaf.template.encode("ascii")
+    names = {**scope, "wrap": wrap, "template": template}
     for source, expressions in fragments.items():
         called = sources[source]
         names[f"read_{source}"] = called.read
         made = _run(f"write_{source}", _writer(source, called, expressions), name, names)
         names[f"write_{source}"] = called.remember(made)
-        variables = ", ".join(f"{source}_{at}" for at in range(len(expressions)))
-        lines.append(f"        {variables} = write_{source}({called.key})")
-    lines += [f"        lines.append(template % ({', '.join(document.values)},))", "    return lines"]
-    encode: Encode = _run("encode", lines, name, names)
-    return encode
+    variables = {source: tuple(f"{source}_{at}" for at in range(len(all))) for source, all in fragments.items()}
+    keys = {source: sources[source].key for source in fragments}
+    return Document(name, template, leaf.values, variables, keys, names)
 
 
 def _writer(source: str, called: Source, expressions: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from time import gmtime, strftime
 
-from pipeline.encode.document import Encode, Leaf, Member, compiled
+from pipeline.encode.document import Document, Leaf, Member, document
 from pipeline.encode.sources import source_of, sources_of
 from pipeline.encode.values import (
     argv_text,
@@ -65,10 +65,10 @@ def _args(argv: bytes) -> bytes:
     return b"[%s]" % b",".join([quote(to_text(each)) for each in _arguments(argv)])
 
 
-def ecs_encoder(
+def ecs_document(
     event: type[HostEvent], *, run_id: str, host: Host, boot_offset: int, without: frozenset[str] = frozenset()
-) -> Encode:
-    """The encoder of one kind; `boot_offset` in ns; `without` the fields of these names."""
+) -> Document:
+    """The lines of one kind; `boot_offset` in ns; `without` the fields of these names."""
     scope = {
         **namespace(event, absent=b""),
         "json_known": quoted(_known, b""),
@@ -83,7 +83,7 @@ def ecs_encoder(
         "cut": _cutter(event),
     }
     members = _members(event, run_id, host, without)
-    return compiled(f"{event.event_name} in ecs", members, sources_of(event, without), scope)
+    return document(f"{event.event_name} in ecs", members, sources_of(event, without), scope)
 
 
 def _constant(text: str) -> Leaf:

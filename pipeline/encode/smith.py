@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pipeline.encode.document import Encode, Leaf, Member, compiled
+from pipeline.encode.document import Document, Leaf, Member, document
 from pipeline.encode.sources import source_of, sources_of
 from pipeline.encode.values import cut_marks, derived_values, namespace, number_format, quote, text_expression
 from pipeline.enrich.host import Host
@@ -16,17 +16,17 @@ from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.layout import event_fields
 
 
-def smith_encoder(
+def smith_document(
     event: type[HostEvent], *, run_id: str, host: Host, boot_offset: int, without: frozenset[str] = frozenset()
-) -> Encode:
-    """The encoder of one kind; `boot_offset` in ns; `without` the fields of these names."""
+) -> Document:
+    """The lines of one kind; `boot_offset` in ns; `without` the fields of these names."""
     scope = {
         **namespace(event, quote(UNKNOWN)),
         "json_derived": derived_values(event, absent=quote(UNKNOWN), as_text=True),
         "cut": _cutter(cut_marks(event)),
         "boot_offset": boot_offset,
     }
-    return compiled(
+    return document(
         f"{event.event_name} in smith",
         _members(event, run_id, host, without),
         sources_of(event, without),

@@ -97,10 +97,16 @@ class ProcessTree:
             if process is None or process.start != event.start_time:
                 process = self._meet(event, process)
             if type(event) is Execve:
-                self._executed(process, event)
+                body = _read_execution(event.body)
+                event.exe = process.exe = body[_EXE_PATH]
+                process.exe_file, process.as_parent = event.exe_file, ""
+                if not body[_RESULT]:
+                    if process.has_children:
+                        self._epoch += 1
+                    process.comm, process.epoch = event.comm, -1
             else:
                 self._other(process, event)
-            event.exe = process.exe
+                event.exe = process.exe
             event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
             if tells_parents:
                 parent = parents.get(event.origin) or self._parent_of(event)
@@ -210,15 +216,6 @@ class ProcessTree:
         if len(self._processes) > self._max:
             self._forget()
         return process
-
-    def _executed(self, process: Process, event: Execve) -> None:
-        body = _read_execution(event.body)
-        process.exe, process.exe_file, process.as_parent = body[_EXE_PATH], event.exe_file, ""
-        if body[_RESULT]:
-            return
-        if process.has_children:
-            self._epoch += 1
-        process.comm, process.epoch = event.comm, -1
 
     def _forked(self, parent: Process, event: Fork) -> None:
         present = self._processes.get(event.child_tgid)

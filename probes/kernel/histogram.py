@@ -27,10 +27,6 @@ _SUB_BITS = 4
 BUCKETS = 512
 """A program's buckets."""
 
-CLOCK = "clock"
-"""Counted as a program of each probe, which does nothing: how long a reading of the clock takes, that is in every
-duration."""
-
 _TOTALS = struct.Struct("<3Q")
 """struct hl_duration."""
 
@@ -59,8 +55,9 @@ static __always_inline u32 hl_bucket(u64 duration)
 	return exponent < {buckets} ? exponent : {buckets} - 1;
 }}
 
-static __always_inline void hl_count_duration(u64 duration, u32 program)
+static __always_inline void hl_count_duration(u64 started, u32 program)
 {{
+	u64 duration = bpf_ktime_get_ns() - started;
 	struct hl_duration *total = hl_durations.lookup(&program);
 	struct hl_buckets *buckets = hl_histogram.lookup(&program);
 	u64 bucket = hl_bucket(duration);
@@ -79,12 +76,10 @@ static __always_inline void hl_count_duration(u64 duration, u32 program)
 _ENTRY = """
 int {name}(void *ctx)
 {{
-	u64 before = bpf_ktime_get_ns();
 	u64 started = bpf_ktime_get_ns();
 	{leave}
 	{name}__body(ctx);
-	hl_count_duration(bpf_ktime_get_ns() - started, {number});
-	hl_count_duration(started - before, {clock});
+	hl_count_duration(started, {number});
 	return 0;
 }}
 """
@@ -101,7 +96,7 @@ int {name}(void *ctx)
 	{name}__body(ctx);
 	place = hl_started.lookup(&zero);
 	if (place)
-		hl_count_duration(bpf_ktime_get_ns() - place->at, place->program);
+		hl_count_duration(place->at, place->program);
 	return 0;
 }}
 """
@@ -110,7 +105,7 @@ int {name}(void *ctx)
 def timed(text: str, fitted: Fitted) -> str:
     """A probe's C, with the durations of the programs that its hooks call counted; see `programs`."""
     numbers = {name: number for number, name in enumerate(programs(fitted))}
-    names = [name for name in (*numbers, *dict.fromkeys(tail.program for tail in fitted.tails)) if name != CLOCK]
+    names = (*numbers, *dict.fromkeys(tail.program for tail in fitted.tails))
     # Programs without tail programs leave the place alone: they can interrupt one that has them.
     leave = _LEAVE if fitted.tails else ""
     return "\n".join(
@@ -119,11 +114,7 @@ def timed(text: str, fitted: Fitted) -> str:
             *(f"#define {name} static __always_inline {name}__body" for name in names),
             text,
             *(f"#undef {name}" for name in names),
-            *(
-                _ENTRY.format(name=name, leave=leave.format(number=at), number=at, clock=numbers[CLOCK])
-                for name, at in numbers.items()
-                if name != CLOCK
-            ),
+            *(_ENTRY.format(name=name, leave=leave.format(number=at), number=at) for name, at in numbers.items()),
             *(_CALLED.format(name=name) for name in names if name not in numbers),
         ]
     )
@@ -135,8 +126,8 @@ def head(number: int) -> str:
 
 
 def programs(fitted: Fitted) -> tuple[str, ...]:
-    """The programs that are counted, by their numbers in the maps; the last is `CLOCK`."""
-    return (*dict.fromkeys(hook.program for hook in fitted.hooks), CLOCK)
+    """The programs that are counted, by their numbers in the maps."""
+    return tuple(dict.fromkeys(hook.program for hook in fitted.hooks))
 
 
 def lower(index: int) -> int:

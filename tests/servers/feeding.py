@@ -39,7 +39,7 @@ class Feed:
         self.run = uuid.uuid4().hex[:16]
         self.sent = 0
         self._send = send
-        self._encoder = Encoder(KINDS, run_id=self.run)
+        self._encoder = Encoder(run_id=self.run)
         self._encoder.set_host(HOST)
 
     async def executions(self, number: int, **values: Any) -> None:

@@ -59,7 +59,7 @@ def full(kind: type[HostEvent], **given: Any) -> HostEvent:
 
 
 def encoded(event: HostEvent, schema: Any) -> dict[str, Any]:
-    encoder = Encoder(KINDS, run_id="run")
+    encoder = Encoder(run_id="run")
     encoder.set_host(HOST)
     document: dict[str, Any] = json.loads(encoder([event], schema, 0))
     return document

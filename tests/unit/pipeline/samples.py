@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.batch import Batch, Needs
 from pipeline.encode import Encoder
+from pipeline.encode.steps import IS_BUILT
 from pipeline.enrich.host import Host
 from pipeline.gap import Gap
 from probes.decoder import decoder
@@ -95,16 +96,18 @@ def host_events() -> st.SearchStrategy[HostEvent]:
 
 
 @cache
-def encoder(host: Host = HOST) -> Encoder:
+def encoder(host: Host = HOST, in_c: bool = IS_BUILT) -> Encoder:
     """The encoder of all kinds."""
-    encoder = Encoder((*wire.EVENTS, Gap), run_id=RUN)
+    encoder = Encoder(run_id=RUN, in_c=in_c)
     encoder.set_host(host)
     return encoder
 
 
 def lines(events: list[HostEvent], schema: Schema, *, host: Host = HOST, boot_offset: int = 0) -> list[bytes]:
-    """The encoded events, a line each without its end."""
-    encoded = encoder(host)(events, schema, boot_offset)
+    """The encoded events, a line each without its end; the same from C and from Python."""
+    encoded = encoder(host, in_c=False)(events, schema, boot_offset)
+    if IS_BUILT:
+        assert encoder(host, in_c=True)(events, schema, boot_offset) == encoded
     assert encoded.isascii()
     assert encoded.endswith(b"\n") or not events
     return encoded.split(b"\n")[:-1]

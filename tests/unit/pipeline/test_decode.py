@@ -17,27 +17,33 @@ from pipeline.gap import Gap
 from pipeline.latency import Latency
 from pipeline.ledger import Ledger
 from pipeline.stages import new_ledger
-from probes.decoder import Decoder
+from probes.decoder import IS_BUILT, Decoder
 from probes.event import HostEvent, ProcessEvent
 from probes.kernel.ring import Span
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from tests.unit.probes import wire
 
-DECODER = Decoder(wire.EVENTS)
+DECODERS = {in_c: Decoder(wire.EVENTS, in_c=in_c) for in_c in ({False, IS_BUILT})}
+"""In Python and in C."""
+
+codecs = pytest.mark.parametrize(
+    "in_c", [False, pytest.param(True, marks=pytest.mark.skipif(not IS_BUILT, reason="no decoder in C was built"))]
+)
 
 
 @dataclass
 class Stage:
     """What one run of the stage has beside its channels."""
 
+    in_c: bool
     ledger: Ledger = field(default_factory=new_ledger)
 
     def __post_init__(self) -> None:
         self.sequences = Sequences(self.ledger)
 
     def decode(self, span: Span) -> list[HostEvent]:
-        return decode_span(span, DECODER, self.sequences, self.ledger)
+        return decode_span(span, DECODERS[self.in_c], self.sequences, self.ledger)
 
     def malformed(self) -> int:
         return sum(kind.malformed for kind in self.ledger.kinds.values())
@@ -65,10 +71,11 @@ def on_few_cpus(made: tuple[type[ProcessEvent], dict[str, Any]]) -> tuple[type[P
 MADE = st.lists(wire.any_record().map(on_few_cpus), max_size=6)
 
 
+@codecs
 @given(MADE)
-def test_a_span_gives_its_events(made: list[tuple[type[ProcessEvent], dict[str, Any]]]) -> None:
+def test_a_span_gives_its_events(in_c: bool, made: list[tuple[type[ProcessEvent], dict[str, Any]]]) -> None:
     """Records of all kinds come out as their events, in order, with nothing counted as bad."""
-    stage = Stage()
+    stage = Stage(in_c)
     events = stage.decode(wire.span(records_of(made)))
     expected = [
         (event, {**values, "sequence": each.sequence}) for (event, values), each in zip(made, events, strict=True)
@@ -104,9 +111,10 @@ def mangle(record: bytes, how: tuple[str, int]) -> bytes:
     return bytes(at * 37 % 251 for at in range(number))
 
 
+@codecs
 @given(MADE, st.lists(st.tuples(st.integers(0, 6), MANGLED), max_size=5))
 def test_a_bad_record_shifts_no_other(
-    made: list[tuple[type[ProcessEvent], dict[str, Any]]], bad: list[tuple[int, tuple[str, int]]]
+    in_c: bool, made: list[tuple[type[ProcessEvent], dict[str, Any]]], bad: list[tuple[int, tuple[str, int]]]
 ) -> None:
     """A record that is cut, too long, of no kind or lies is counted; its neighbours come out whole."""
     records: list[tuple[bytes, bool]] = [(record, True) for record in records_of(made)]
@@ -114,7 +122,7 @@ def test_a_bad_record_shifts_no_other(
     for place, how in bad:
         if (mangled := mangle(victim, how)) != victim:
             records.insert(place, (mangled, False))
-    stage = Stage()
+    stage = Stage(in_c)
     events = stage.decode(wire.span(record for record, _good in records))
     assert [event for event, _ in values_of(events)] == [event for event, _ in made]
     assert [values for _, values in values_of(events)] == [
@@ -124,11 +132,40 @@ def test_a_bad_record_shifts_no_other(
     assert counted == sum(not good for _, good in records)
 
 
+@pytest.mark.skipif(not IS_BUILT, reason="no decoder in C was built")
+@given(MADE, st.lists(st.tuples(st.integers(0, 6), MANGLED), max_size=5))
+def test_both_decoders_tell_the_same(
+    made: list[tuple[type[ProcessEvent], dict[str, Any]]], bad: list[tuple[int, tuple[str, int]]]
+) -> None:
+    """Of good and bad records, numbers that jump or come twice among them, C and Python make the same events."""
+    records = [wire.record(event, values) for event, values in made] + records_of(made)
+    for place, how in bad:
+        records.insert(place, mangle(wire.record(Execve, {"argv": b"a\0b\0", "filename": b"/bin/a"}), how))
+    stages = [Stage(False), Stage(True)]
+    first, second = (stage.decode(wire.span(records)) for stage in stages)
+    assert first == second
+    assert stages[0].ledger.report() == stages[1].ledger.report()
+    assert stages[0].sequences.last == stages[1].sequences.last
+
+
+@codecs
+@pytest.mark.parametrize("beyond", [1, 7, 1 << 31])
+def test_a_record_beyond_its_span_is_malformed(in_c: bool, beyond: int) -> None:
+    """Of a record that would end behind its span's last byte nothing is read."""
+    stage = Stage(in_c)
+    record = wire.record(Execve, {"sequence": 1, "argv": b"a\0"})
+    size = len(record) + beyond
+    record = struct.pack("<I", size) + record[4:]
+    assert stage.decode(Span(record, [(0, size)])) == []
+    assert stage.ledger.kinds[Execve.data_type].malformed == 1
+
+
+@codecs
 @pytest.mark.parametrize("size", range(8))
 @pytest.mark.parametrize("last", [True, False])
-def test_a_record_without_a_kind_is_unknown(size: int, last: bool) -> None:
+def test_a_record_without_a_kind_is_unknown(in_c: bool, size: int, last: bool) -> None:
     """A record too short to say its kind is counted as unknown, wherever it lies."""
-    stage = Stage()
+    stage = Stage(in_c)
     good = wire.record(Exit, {"sequence": 1, "exit_code": 3})
     records = [good, bytes(size)] if last else [bytes(size), good]
     (event,) = stage.decode(wire.span(records))
@@ -137,31 +174,35 @@ def test_a_record_without_a_kind_is_unknown(size: int, last: bool) -> None:
     assert stage.ledger.unknown_records == 1
 
 
+@codecs
 @pytest.mark.parametrize("kind", [0, 1, 900, 0xFFFF_FFFF])
-def test_a_kind_that_no_probe_has_is_unknown(kind: int) -> None:
+def test_a_kind_that_no_probe_has_is_unknown(in_c: bool, kind: int) -> None:
     """A record of a number that no probe declares, Hookline's own among them, is counted as unknown."""
-    stage = Stage()
+    stage = Stage(in_c)
     assert stage.decode(wire.span([struct.pack("<II", 64, kind) + bytes(56)])) == []
     assert (stage.malformed(), stage.ledger.unknown_records) == (0, 1)
 
 
-def test_another_length_than_the_rings_is_malformed() -> None:
+@codecs
+def test_another_length_than_the_rings_is_malformed(in_c: bool) -> None:
     """A record that says another length than the ring is counted under its kind."""
-    stage = Stage()
+    stage = Stage(in_c)
     record = wire.record(Exit, {"sequence": 1})
     assert stage.decode(wire.span([struct.pack("<I", len(record) + 8) + record[4:]])) == []
     assert stage.ledger.kinds[Exit.data_type].malformed == 1
 
 
+@codecs
 @given(st.lists(st.binary(max_size=400), max_size=5))
-def test_noise_is_counted(records: list[bytes]) -> None:
+def test_noise_is_counted(in_c: bool, records: list[bytes]) -> None:
     """Of records that are only noise, each is counted once, and nothing fails."""
-    stage = Stage()
+    stage = Stage(in_c)
     events = [event for event in stage.decode(wire.span(records)) if not isinstance(event, Gap)]
     assert len(events) + stage.malformed() + stage.ledger.unknown_records == len(records)
 
 
-async def test_the_stage_closes_the_account() -> None:
+@codecs
+async def test_the_stage_closes_the_account(in_c: bool) -> None:
     """The stage counts what it decodes, tells the last gaps when the source ends, and closes its channels."""
     ledger = new_ledger()
     spans_in, spans_out = trio.open_memory_channel[Span](2)
@@ -174,7 +215,7 @@ async def test_the_stage_closes_the_account() -> None:
     def final() -> list[tuple[int, int, int]]:
         return [(60, 0, 1), (60, 1, 4)]
 
-    await decode(spans_out, events_in, decoder=DECODER, ledger=ledger, final_counters=final, latency=Latency())
+    await decode(spans_out, events_in, decoder=DECODERS[in_c], ledger=ledger, final_counters=final, latency=Latency())
     events = [event async for some in events_out for event in some]
     assert [type(event) for event in events] == [Exit, Exit, Gap, Gap]
     assert [(each.lost_cpu, each.first, each.last) for each in events if isinstance(each, Gap)] == [
