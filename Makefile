@@ -177,6 +177,7 @@ bench: ## Measure what the documents' tables show, and put it there (needs root;
 	$(BIN)/bench run --json "$$results/run.json" $(value ARGS)
 	$(BIN)/bench stages --json "$$results/stages.json"
 	$(BIN)/bench overhead --json "$$results/overhead.json"
+	$(BIN)/bench storm --json "$$results/storm.json"
 	$(BIN)/python -m tests.servers start
 	$(BIN)/bench e2e --config bench/three-sinks.toml --json "$$results/e2e.json"
 	$(BIN)/python -m tests.servers stop

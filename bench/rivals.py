@@ -128,7 +128,7 @@ def auditd(folder: Path, rules: Sequence[Sequence[str]] = _RULES) -> Iterator[Ri
     )
     with ExitStack() as after:
         daemon = subprocess.Popen(
-            ["/usr/sbin/auditd", "-f", "-c", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["/usr/sbin/auditd", "-n", "-c", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         after.callback(daemon.wait)
         after.callback(daemon.terminate)

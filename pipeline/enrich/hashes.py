@@ -68,7 +68,10 @@ def sha256_fields(kinds: Iterable[type[HostEvent]]) -> frozenset[str]:
 
 
 class Hashes:
-    """Digests by file identity, the oldest forgotten first. `run` must run while `enrich` is used."""
+    """Digests by file identity; of too many, what no event asked for longest is forgotten.
+
+    `run` must run while `enrich` is used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -80,6 +83,7 @@ class Hashes:
         self._order = Order()
         self._hits = self._misses = self._evictions = 0
         self._without = {"timeout": 0, "rate_limited": 0, "open": 0}
+        """How often an event named a file and went without its digest."""
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set the digests and their statuses; those that `without_late` leaves out get theirs later."""
@@ -94,6 +98,9 @@ class Hashes:
                 waiting.append(_Wanted(event, _EXECUTABLE, event.exe_file))
             if event.hashed_file is not None:
                 others += self._look_at_other(event, event.hashed_file, waiting)
+        if len(known) > self._settings.cache_entries // 2:  # before that, nothing is near to being forgotten
+            for key in {event.exe_file for event in events}:
+                self._use(key)
         self._misses += len(waiting)
         self._hits += len(events) + others - len(waiting)
         if self._settings.sha256:
@@ -102,6 +109,12 @@ class Hashes:
         if waiting or self._order:
             await self._wait(events, waiting)
 
+    def _use(self, key: bytes) -> None:
+        """Make it the last to be forgotten."""
+        digest = self._known.pop(key, None)
+        if digest is not None:
+            self._known[key] = digest
+
     def _look_at_other(self, event: ProcessEvent, fields: HashedFile, waiting: list[_Wanted]) -> bool:
         """Whether the event names a file that is to be hashed."""
         wanted = _Wanted(event, fields, getattr(event, fields.file))
@@ -109,6 +122,7 @@ class Hashes:
             return False
         digest = self._known.get(wanted.key)
         if digest is not None:
+            self._use(wanted.key)
             wanted.answer(Digest(*digest, self._sha256.get(wanted.key, UNKNOWN)))
         else:
             waiting.append(wanted)
@@ -116,7 +130,7 @@ class Hashes:
 
     async def _wait(self, events: list[ProcessEvent], waiting: list[_Wanted]) -> None:
         held: dict[int, Held] = {}
-        jobs: list[tuple[Held, Job[_Waiter]]] = []
+        jobs: list[Job[_Waiter]] = []
         for wanted in self._with_path_first(waiting):
             found = self._job_of(wanted)
             if isinstance(found, Digest):
@@ -125,15 +139,14 @@ class Hashes:
             else:
                 one = held.setdefault(id(wanted.event), Held(wanted.event))
                 one.missing += 1
+                one.is_alone &= wanted.is_created
                 found.waiting.append((one, wanted))
-                jobs.append((one, found))
+                jobs.append(found)
         # Where some have fallen behind, the workers are busy: to wait for them would hold up everything.
         if jobs and not self._order:
             with trio.move_on_after(self._settings.order_ms / 1000):
-                while any(not job.is_settled and job.written is None for _, job in jobs):
+                while any(not job.is_settled and job.written is None for job in jobs):
                     await self._jobs.news.wait()
-        for one, job in jobs:
-            one.is_alone &= job.is_settled or job.written is not None
         if self._order.detach(events, held) > self._settings.waiting_events:
             self._jobs.give_up_all()
 
@@ -156,8 +169,8 @@ class Hashes:
 
     def _settled(self, job: Job[_Waiter], digest: Digest) -> None:
         self._remember(job.place, digest)
-        self._count(digest)
         for one, wanted in job.waiting:
+            self._count(digest)
             wanted.answer(digest)
             self._order.let_go(one)
         job.waiting.clear()

@@ -11,7 +11,9 @@ import pytest
 import trio.testing
 
 from probes.event import UNKNOWN
-from tests.unit.pipeline.files import executable, found, md5, new_hashes, run_of, told
+from probes.privilege.load_module import LoadModule
+from tests.unit.pipeline.files import executable, found, identity, md5, new_hashes, run_of, told
+from tests.unit.pipeline.samples import made
 
 LATER_S = 3600.0
 
@@ -55,6 +57,32 @@ async def test_the_cache_is_bounded(tmp_path: Path) -> None:
         assert await told(hashes, run_of(path)) == [verified(path)]
         assert hashes.statistics()["size"] <= 3
     assert hashes.statistics()["evictions"] == 7
+
+
+async def test_what_is_used_is_not_forgotten(tmp_path: Path) -> None:
+    """However many files run once, those that run again and again meanwhile are read once."""
+    hashes = new_hashes(cache_entries=8)
+    hot = [executable(tmp_path / name, name.encode()) for name in ("sh", "cat", "ls")]
+    expected, again = list(map(verified, hot)), [[run_of(path) for path in hot] for _ in range(100)]
+    assert await told(hashes, *map(run_of, hot)) == expected
+    for path in hot:
+        path.unlink()
+    for number, events in enumerate(again):
+        cold = executable(tmp_path / str(number), b"%d" % number)
+        assert await told(hashes, run_of(cold), *events) == [verified(cold), *expected]
+    assert hashes.statistics()["misses"] == 3 + 100
+
+
+async def test_a_module_that_is_used_is_not_forgotten(tmp_path: Path) -> None:
+    """What is no executable, but loaded again and again, stays known as well."""
+    hashes = new_hashes(cache_entries=2)
+    module = executable(tmp_path / "module.ko")
+    events = [made(LoadModule, file=identity(module), lkm_file=os.fsencode(module)) for _ in range(10)]
+    for number, event in enumerate(events):
+        await told(hashes, event)
+        assert (event.load_file_md5, event.load_file_hash_status) == verified(module)
+        await told(hashes, run_of(executable(tmp_path / str(number), b"%d" % number)))
+    assert hashes.statistics()["misses"] == 1 + 10
 
 
 async def test_failures_are_bounded(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from pipeline.enrich.hashes import Hashes
 from pipeline.enrich.held import Held, Order
 from probes import opening
 from probes.event import UNKNOWN
+from probes.file.create_file import CreateFile
+from probes.identity import CreatedId
 from probes.process.exit import Exit
 from tests.unit.pipeline.files import Stage, executable, found, md5, new_hashes, run_of
 from tests.unit.pipeline.samples import made
@@ -129,6 +131,32 @@ async def test_a_slow_file_times_out(dead: DeadMount, slow: Path, mock_clock: tr
         await stage.pass_through(later)
     assert found(later) == [verified(slow)]
     assert hashes.statistics()["timeout"] == 1
+
+
+async def test_every_event_that_goes_without_is_counted(dead: DeadMount, slow: Path) -> None:
+    """Of a file that is waited for in vain its events are counted, and none again when it answers late."""
+    hashes = new_hashes(order_ms=0, wait_s=0.1)
+    async with Stage(hashes) as stage:
+        events = [run_of(slow, tgid=tgid) for tgid in (A, B, B)]
+        await stage.pass_through(*events)
+        assert found(*events) == [(UNKNOWN, "timeout")] * 3
+        assert hashes.statistics()["timeout"] == 3
+        dead.answers.set()
+        await until_settled(hashes, size=1)
+    assert hashes.statistics()["timeout"] == 3
+
+
+async def test_a_new_file_holds_up_nothing_else_of_its_process(dead: DeadMount, slow: Path, quick: Path) -> None:
+    """While a new file is looked for, what its creator does next is told."""
+    async with Stage(new_hashes(order_ms=0)) as stage:
+        await stage.pass_through(run_of(quick, tgid=A))
+        creation = made(CreateFile, tgid=A, path=os.fsencode(slow), created=CreatedId(1, 1, 1, 1).pack())
+        creation.exe_file, creation.exe = (later := run_of(quick, tgid=A)).exe_file, os.fsencode(quick)
+        await stage.put(creation, later)
+        assert await stage.next() == [later]
+        dead.answers.set()
+        assert await stage.next() == [creation]
+    assert creation.create_file_hash_status == "changed"
 
 
 async def test_a_hung_worker_is_replaced(dead: DeadMount, slow: Path, quick: Path, tmp_path: Path) -> None:
