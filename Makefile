@@ -176,6 +176,13 @@ bench: ## Measure what the documents' tables show, and put it there (needs root;
 	mkdir -p build/e2e
 	$(BIN)/bench run --json "$$results/run.json" $(value ARGS)
 	$(BIN)/bench stages --json "$$results/stages.json"
+	measure() { # RESULT TESTS: benchmarks of pytest
+		$(BIN)/python -m pytest bench -q --benchmark-only -k "$$2" "--benchmark-json=$$results/$$1.json"
+	}
+	measure ndjson ndjson
+	measure start test_start
+	measure memory test_tree
+	measure sinks test_sinks
 	$(BIN)/bench overhead --json "$$results/overhead.json"
 	$(BIN)/bench storm --json "$$results/storm.json"
 	$(BIN)/python -m tests.servers start

@@ -4,15 +4,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from pytest_benchmark.stats import Metadata
 
+from bench.kept import kept
+from bench.machine import Watch, machine
 from bench.workload import Workload, record_executions, recorded_executions
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--recording", type=Path, metavar="FILE", help="Take the executions of this recording.")
+
+
+_WATCH = pytest.StashKey[Watch]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_WATCH] = Watch()
+
+
+def pytest_benchmark_update_json(
+    config: pytest.Config, benchmarks: Sequence[Metadata], output_json: dict[str, Any]
+) -> None:
+    found = kept(benchmarks, machine(), tuple(config.stash[_WATCH].doubts()))
+    output_json.clear()
+    output_json |= msgspec.to_builtins(found)
 
 
 @pytest.fixture(scope="session")

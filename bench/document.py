@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench import e2e, overhead, stages
+from bench import e2e, kept, overhead, stages
 from bench.machine import Machine
 from bench.report import Report, Row, read, read_as
 from bench.table import figure
@@ -134,7 +134,84 @@ def _e2e() -> str:
     return _where(report.machine, report.warnings, report.command) + _table(columns, rows)
 
 
+def _kept(name: str) -> kept.Kept:
+    return read_as(RESULTS / f"{name}.json", kept.Kept, kept.SCHEMA)
+
+
+def _ndjson() -> str:
+    report = _kept("ndjson")
+    (one,) = report.benchmarks
+    events = one.extra_info["events"]
+    rows = [
+        (name, f"{seconds:.3f}", f"{events / seconds:,.0f}")
+        for name, seconds in (
+            ("fastest", one.seconds.low),
+            ("median", one.seconds.median),
+            ("slowest", one.seconds.high),
+        )
+    ]
+    sizes = (
+        f"{one.extra_info['bytes_per_record']:,} bytes a record, {one.extra_info['bytes_per_line']:,} a line, "
+        f"{one.seconds.times} rounds:\n\n"
+    )
+    columns = ("round", f"seconds for {events:,}", "events/s")
+    return _where(report.machine, report.warnings, report.command) + sizes + _table(columns, rows)
+
+
+_SINKS = {
+    "test_file": "file: encode and write",
+    "test_file_of_ready_lines": "file: write lines that are ready",
+    "test_kafka": "Kafka",
+    "test_elasticsearch": "Elasticsearch",
+}
+
+
+def _sinks() -> str:
+    report = _kept("sinks")
+
+    def rates(found: Mapping[str, float]) -> str:
+        return f"{found['events_per_second']:,.0f} ({found['min']:,} to {found['max']:,})"
+
+    rows = []
+    for name, title in _SINKS.items():
+        extra = report.extra(name)
+        ratio = extra["ratio"]
+        share = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+        rows.append((title, rates(extra["by_hand"]), rates(extra["by_pipeline"]), share))
+    columns = ("", "bare loop, events/s", "pipeline, events/s", "ratio of each round")
+    return _where(report.machine, report.warnings, report.command) + _table(columns, rows)
+
+
+_STARTS = {
+    "test_start_to_first_event": "first execution in the file",
+    "test_start_to_all_probes": "all default probes attached",
+    "test_cold_start_to_first_event": "first execution in the file, nothing compiled before",
+    "test_cold_start_to_all_probes": "all default probes attached, nothing compiled before",
+}
+
+
+def _start() -> str:
+    report = _kept("start")
+    seconds = {each.name: each.seconds for each in report.benchmarks}
+    rows = [
+        (title, f"{seconds[name].median:.2f}", f"{seconds[name].low:.2f}", f"{seconds[name].high:.2f}")
+        for name, title in _STARTS.items()
+    ]
+    columns = ("from the start of the command to", "seconds", "from", "to")
+    return _where(report.machine, report.warnings, report.command) + _table(columns, rows)
+
+
+def _memory() -> str:
+    report = _kept("memory")
+    (tree,) = report.benchmarks
+    return (
+        f"A process in the tree takes {tree.extra_info['bytes_per_process']:,} bytes (resident memory, "
+        f"{tree.extra_info['processes']:,} entries; `{report.command}`).\n"
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "ndjson": _ndjson,
     "budgets": _budgets,
     "references": _references,
     "programs": _programs,
@@ -142,6 +219,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "stages": _stages,
     "overhead": _overhead,
     "e2e": _e2e,
+    "sinks": _sinks,
+    "start": _start,
+    "memory": _memory,
 }
 
 
