@@ -174,10 +174,10 @@ def _sinks() -> str:
 
     rows = []
     for name, title in _SINKS.items():
-        extra = report.extra(name)
-        ratio = extra["ratio"]
+        noted = report.noted(name)
+        ratio = noted["ratio"]
         share = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        rows.append((title, rates(extra["by_hand"]), rates(extra["by_pipeline"]), share))
+        rows.append((title, rates(noted["by_hand"]), rates(noted["by_pipeline"]), share))
     columns = ("", "bare loop, events/s", "pipeline, events/s", "ratio of each round")
     return _where(report.machine, report.warnings, report.command) + _table(columns, rows)
 

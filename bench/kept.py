@@ -37,7 +37,7 @@ class Kept(msgspec.Struct, frozen=True):
     benchmarks: tuple[Benchmark, ...]
     warnings: tuple[str, ...]
 
-    def extra(self, name: str) -> dict[str, Any]:
+    def noted(self, name: str) -> dict[str, Any]:
         """What that benchmark noted. Raises KeyError."""
         return {each.name: each.extra_info for each in self.benchmarks}[name]
 

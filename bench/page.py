@@ -220,7 +220,8 @@ def _method(report: Report) -> str:
     return section(
         "How",
         "<p>Real system calls drive each hook. Durations are those of a histogram inside each program, compiled in for "
-        "this, one reading of the clock included; <i>kernel</i> is the mean of the kernel's bpf_stats, of the build "
-        "that users run; what calls pay is their own time with the probes and without them, in turn. A quantile is at "
+        f"this, less the {report.clock_ns} ns that reading the clock takes; <i>kernel</i> is the mean of the kernel's "
+        "bpf_stats, of the build that users run; what calls pay is their own time with the probes and without them, in "
+        "turn. A quantile is at "
         f"most 6.25 % too long.</p><pre>{escape(report.command)}</pre>",
     )

@@ -184,6 +184,7 @@ def measure(config: Config, plan: Plan, progress: Progress, *, command: str) -> 
         probes_of_calls=plan.beside,
         rounds=plan.rounds,
         seconds=round(time.monotonic() - began, 1),
+        clock_ns=run.samples.clock_ns,
         rows=run.samples.rows(load_budgets()),
         handlers=handlers,
         calls=run.samples.calls(plan.actions),

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 from bench.actions import Action
 from bench.budgets import Budgets, Documented, Source
 from bench.figures import interval, spread
 from bench.report import Call, Distribution, Handler, Row, Verdict
-from probes.kernel.histogram import BUCKETS, Histogram, lower
+from probes.kernel.histogram import BUCKETS, CLOCK, Histogram, lower
 
 Key = tuple[str, str]
 """PROBE/PROGRAM and action."""
@@ -22,6 +24,7 @@ class Samples:
 
     def __init__(self) -> None:
         self._inside: dict[Key, list[Histogram]] = defaultdict(list)
+        self._clock: list[Histogram] = []
         self._kernel: dict[Key, list[tuple[int, int]]] = defaultdict(list)
         self._without: dict[str, list[float]] = defaultdict(list)
         self._beside: dict[str, list[float]] = defaultdict(list)
@@ -30,7 +33,11 @@ class Samples:
         """Take in what the histograms counted during an action."""
         for name, now in after.items():
             if now.count > before[name].count:
-                self._inside[name, action].append(now.since(before[name]))
+                counted = now.since(before[name])
+                if name.endswith(f"/{CLOCK}"):
+                    self._clock.append(counted)
+                else:
+                    self._inside[name, action].append(counted)
 
     def kernel(self, action: str, name: str, runs: int, total_ns: int) -> None:
         """Take in what bpf_stats counted of a program during an action."""
@@ -41,6 +48,12 @@ class Samples:
         """Take in the times of one round."""
         (self._beside if beside else self._without)[action].append(statistics.median(means))
 
+    @property
+    def clock_ns(self) -> int:
+        """What a reading of the clock takes as a rule, rounded down; it is in every duration that was counted."""
+        counts = [sum(column) for column in zip(*(each.counts for each in self._clock), strict=True)]
+        return lower(bisect_left(list(accumulate(counts)), sum(counts) / 2)) if counts else 0
+
     def handlers(self) -> tuple[Handler, ...]:
         """Each program under each action that runs it, by name."""
         return tuple(self._handler(key) for key in sorted(self._inside))
@@ -49,7 +62,7 @@ class Samples:
         kernel = self._kernel.get(key, [])
         means = [total / runs for runs, total in kernel]
         runs = sum(runs for runs, _total in kernel)
-        return Handler(*key, distribution(self._inside[key]), spread(means) if means else None, runs)
+        return Handler(*key, distribution(self._inside[key], self.clock_ns), spread(means) if means else None, runs)
 
     def calls(self, actions: Iterable[Action]) -> tuple[Call, ...]:
         """What each action took."""
@@ -106,11 +119,15 @@ class Samples:
         inside = [one for action in actions for one in self._inside.get((name, action), ())]
         kernel = [one for action in actions for one in self._kernel.get((name, action), ())]
         runs = sum(count for count, _total in kernel)
-        return distribution(inside), sum(total for _runs, total in kernel) / runs if runs else None
+        return distribution(inside, self.clock_ns), sum(total for _runs, total in kernel) / runs if runs else None
 
 
-def distribution(rounds: Sequence[Histogram]) -> Distribution:
-    """All rounds together; of none, n is 0."""
+def distribution(rounds: Sequence[Histogram], clock_ns: int) -> Distribution:
+    """All rounds together, each duration without the reading of the clock that is in it; of none, n is 0."""
+
+    def net(duration: float) -> float:
+        return max(duration - clock_ns, 0)
+
     counts = [sum(column) for column in zip(*(each.counts for each in rounds), strict=True)] or [0] * BUCKETS
     whole = Histogram(
         tuple(counts),
@@ -118,17 +135,21 @@ def distribution(rounds: Sequence[Histogram]) -> Distribution:
         total_ns=sum(each.total_ns for each in rounds),
         max_ns=max((each.max_ns for each in rounds), default=0),
     )
-    means = [each.total_ns / each.count for each in rounds] or [0.0]
-    p50, p90, p95, p99, p999 = (whole.quantile(share) for share in (0.5, 0.9, 0.95, 0.99, 0.999))
+    means = [net(each.total_ns / each.count) for each in rounds] or [0.0]
+    p50, p90, p95, p99, p999 = (int(net(whole.quantile(share))) for share in (0.5, 0.9, 0.95, 0.99, 0.999))
+    buckets: Counter[int] = Counter()
+    for index, count in enumerate(counts):
+        if count:
+            buckets[int(net(lower(index)))] += count
     return Distribution(
         n=whole.count,
-        mean=whole.total_ns / whole.count if whole.count else 0.0,
+        mean=net(whole.total_ns / whole.count) if whole.count else 0.0,
         p50=p50,
         p90=p90,
         p95=p95,
         p99=p99,
         p999=p999,
-        max=whole.max_ns,
+        max=int(net(whole.max_ns)),
         by_round=spread(means),
-        buckets=tuple((lower(index), count) for index, count in enumerate(counts) if count),
+        buckets=tuple(buckets.items()),
     )

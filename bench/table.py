@@ -137,8 +137,9 @@ def show(report: Report, out: Console) -> None:
     out.print(_programs(report))
     out.print(_calls(report))
     out.print(
-        "[dim]theirs: the documented mean. mean, p50 ...: the histogram inside our program, one reading of the clock "
-        "included; red: above what is documented. kernel: mean of bpf_stats, of the build that users run.[/]"
+        "[dim]theirs: the documented mean. mean, p50 ...: the histogram inside our program, less the "
+        f"{report.clock_ns} ns of a reading of the clock; red: above what is documented. kernel: mean of bpf_stats, of "
+        "the build that users run.[/]"
     )
     for warning in report.warnings:
         out.print(f"[yellow]doubt:[/] {warning}")

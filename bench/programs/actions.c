@@ -380,6 +380,7 @@ int main(int argc, char **argv)
 	const struct action *action = actions;
 	int count, rate;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a Ctrl-C does not come to this process group */
 	if (argc != 4 && argc != 5)
 		return 2;
 	rate = argc == 5 ? atoi(argv[4]) : 0;

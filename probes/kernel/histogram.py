@@ -27,6 +27,10 @@ _SUB_BITS = 4
 BUCKETS = 512
 """A program's buckets."""
 
+CLOCK = "clock"
+"""Counted as a program of each probe, which does nothing: how long a reading of the clock takes, that is in every
+duration."""
+
 _TOTALS = struct.Struct("<3Q")
 """struct hl_duration."""
 
@@ -55,9 +59,8 @@ static __always_inline u32 hl_bucket(u64 duration)
 	return exponent < {buckets} ? exponent : {buckets} - 1;
 }}
 
-static __always_inline void hl_count_duration(u64 started, u32 program)
+static __always_inline void hl_count_duration(u64 duration, u32 program)
 {{
-	u64 duration = bpf_ktime_get_ns() - started;
 	struct hl_duration *total = hl_durations.lookup(&program);
 	struct hl_buckets *buckets = hl_histogram.lookup(&program);
 	u64 bucket = hl_bucket(duration);
@@ -76,10 +79,12 @@ static __always_inline void hl_count_duration(u64 started, u32 program)
 _ENTRY = """
 int {name}(void *ctx)
 {{
+	u64 before = bpf_ktime_get_ns();
 	u64 started = bpf_ktime_get_ns();
 	{leave}
 	{name}__body(ctx);
-	hl_count_duration(started, {number});
+	hl_count_duration(bpf_ktime_get_ns() - started, {number});
+	hl_count_duration(started - before, {clock});
 	return 0;
 }}
 """
@@ -96,7 +101,7 @@ int {name}(void *ctx)
 	{name}__body(ctx);
 	place = hl_started.lookup(&zero);
 	if (place)
-		hl_count_duration(place->at, place->program);
+		hl_count_duration(bpf_ktime_get_ns() - place->at, place->program);
 	return 0;
 }}
 """
@@ -105,7 +110,7 @@ int {name}(void *ctx)
 def timed(text: str, fitted: Fitted) -> str:
     """A probe's C, with the durations of the programs that its hooks call counted; see `programs`."""
     numbers = {name: number for number, name in enumerate(programs(fitted))}
-    names = (*numbers, *dict.fromkeys(tail.program for tail in fitted.tails))
+    names = [name for name in (*numbers, *dict.fromkeys(tail.program for tail in fitted.tails)) if name != CLOCK]
     # Programs without tail programs leave the place alone: they can interrupt one that has them.
     leave = _LEAVE if fitted.tails else ""
     return "\n".join(
@@ -114,7 +119,11 @@ def timed(text: str, fitted: Fitted) -> str:
             *(f"#define {name} static __always_inline {name}__body" for name in names),
             text,
             *(f"#undef {name}" for name in names),
-            *(_ENTRY.format(name=name, leave=leave.format(number=at), number=at) for name, at in numbers.items()),
+            *(
+                _ENTRY.format(name=name, leave=leave.format(number=at), number=at, clock=numbers[CLOCK])
+                for name, at in numbers.items()
+                if name != CLOCK
+            ),
             *(_CALLED.format(name=name) for name in names if name not in numbers),
         ]
     )
@@ -126,8 +135,8 @@ def head(number: int) -> str:
 
 
 def programs(fitted: Fitted) -> tuple[str, ...]:
-    """The programs that are counted, by their numbers in the maps."""
-    return tuple(dict.fromkeys(hook.program for hook in fitted.hooks))
+    """The programs that are counted, by their numbers in the maps; the last is `CLOCK`."""
+    return (*dict.fromkeys(hook.program for hook in fitted.hooks), CLOCK)
 
 
 def lower(index: int) -> int:

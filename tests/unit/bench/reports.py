@@ -41,6 +41,6 @@ def samples(*, paid: float = 20.0, **nanoseconds: int) -> Samples:
 def report(found: Samples) -> Report:
     return Report(
         schema=SCHEMA, command="bench run", machine=machine(), probes=("all",), probes_of_calls=("default",), rounds=3,
-        seconds=1.0, rows=found.rows(load()), handlers=found.handlers(), calls=found.calls(ACTIONS),
-        warnings=("the load was 9",), left_out=("usb: no",),
+        seconds=1.0, clock_ns=found.clock_ns, rows=found.rows(load()), handlers=found.handlers(),
+        calls=found.calls(ACTIONS), warnings=("the load was 9",), left_out=("usb: no",),
     )  # fmt: skip

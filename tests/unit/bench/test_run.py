@@ -21,6 +21,7 @@ from bench.page import write_page
 from bench.report import failures, read, save
 from bench.table import WIDTH, figure, show
 from pipeline.config import ConfigError
+from probes.kernel.histogram import EMPTY
 from probes.registry import all_probes
 from tests.unit.bench.reports import FAST, counted, report, samples
 
@@ -62,6 +63,17 @@ def test_percentiles_over() -> None:
                      {"create_file/create_file_opened": counted(62, 2000)})  # fmt: skip
     rows = report(found).rows
     assert next(row for row in rows if row.documented.handler == "fsnotify_post_handler").percentiles_over == ("p50",)
+
+
+def test_the_clock_is_taken_off() -> None:
+    """What a reading of the clock takes by itself is taken off every duration, and is no program."""
+    found = samples(**FAST)
+    found.inside("open", {"create_file/clock": EMPTY}, {"create_file/clock": counted(40)})
+    (handler,) = [each for each in found.handlers() if each.name == "create_file/create_file_opened"]
+    assert found.clock_ns == 40
+    assert handler.inside.mean == FAST["open"] + 1 - 40
+    assert handler.inside.p50 == FAST["open"] + 1 - 40
+    assert not any("clock" in each.name for each in found.handlers())
 
 
 def test_budgets_name_what_there_is() -> None:
@@ -122,7 +134,7 @@ def test_json_goes_and_comes(tmp_path: Path) -> None:
     save(found, tmp_path / "a.json")
     assert read(tmp_path / "a.json") == found
     (tmp_path / "b.json").write_text('{"schema": "x"}', encoding="ascii")
-    with pytest.raises(ConfigError, match=r"b\.json is x, not hookline-bench-run/1"):
+    with pytest.raises(ConfigError, match=r"b\.json is x, not hookline-bench-run/2"):
         read(tmp_path / "b.json")
 
 
