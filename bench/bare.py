@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import cast
 
 import trio
 from aiokafka import AIOKafkaProducer
@@ -21,11 +21,13 @@ from pipeline.config import Config
 from pipeline.decode import Sequences, decode_span
 from pipeline.deliver import Delivery
 from pipeline.encode import Encoder
+from pipeline.enrich.stage import enrich
+from pipeline.latency import Latency
 from pipeline.ledger import Counts, Ledger
 from pipeline.outlets import open_sink
 from pipeline.stages import Pipeline, new_ledger
 from probes.decoder import Decoder
-from probes.event import HostEvent, ProcessEvent
+from probes.event import HostEvent
 from probes.registry import all_events
 from sinks.elasticsearch import ElasticsearchConfig, connect
 from sinks.file import FileConfig
@@ -55,10 +57,13 @@ class Documents:
             Config(), ledger, identity="", host=self._host, boot_offset=lambda: self._offset, live=False
         )
         decoder, sequences = Decoder(all_events()), Sequences(ledger)
-        for span in workload.spans:
-            events = cast("list[ProcessEvent]", decode_span(span, decoder, sequences, ledger))
-            for enrichment in pipeline.enrichments():
-                await enrichment.enrich(events)
+        lists_in, lists_out = trio.open_memory_channel[list[HostEvent]](math.inf)
+        enriched_in, enriched_out = trio.open_memory_channel[list[HostEvent]](math.inf)
+        async with lists_in:
+            for span in workload.spans:
+                await lists_in.send(decode_span(span, decoder, sequences, ledger))
+        await enrich(lists_out, enriched_in, pipeline.enrichments(), Latency(), pipeline.hashes)
+        async for events in enriched_out:
             self._events += events
 
     def encoder(self) -> Encoder:
@@ -141,6 +146,7 @@ async def file_by_pipeline(config: FileConfig, lists: Sequence[list[HostEvent]],
         boot_offset=lambda: 0,
         events=BATCH_EVENTS,
         age_s=0.1,
+        latency=Latency(),
     )
     seconds = 0.0
     async with trio.open_nursery() as nursery:
