@@ -12,6 +12,7 @@ from typing import NamedTuple
 import trio
 
 from pipeline.latency import Latency, Times, boot_ns, times_of
+from pipeline.passing import pass_on
 from probes.event import HostEvent
 from sinks.protocol import Schema
 
@@ -40,8 +41,10 @@ class Needs(NamedTuple):
         return Needs(self.schemas | other.schemas, self.events or other.events)
 
 
-def count(events: Iterable[HostEvent]) -> dict[int, int]:
+def count(events: Sequence[HostEvent]) -> dict[int, int]:
     """Events by kind."""
+    if len(set(map(type, events))) == 1:
+        return {events[0].data_type: len(events)}
     kinds: Counter[type[HostEvent]] = Counter(map(type, events))
     return {kind.data_type: number for kind, number in kinds.items()}
 
@@ -135,5 +138,5 @@ async def gather(
                     latency.took(time.perf_counter() - began, len(some))
                     del some  # else they would stay until the next ones come
             if batch is not None and (ended or aged.cancelled_caught or len(batch) >= events):
-                await send.send(batch)
+                await pass_on(send, batch)
                 batch, deadline = None, math.inf

@@ -13,6 +13,7 @@ from pipeline.batch import count
 from pipeline.gap import Gap
 from pipeline.latency import Latency
 from pipeline.ledger import Ledger
+from pipeline.passing import pass_on
 from probes.decoder import Decoder
 from probes.errors import RecordError
 from probes.event import HostEvent
@@ -119,7 +120,7 @@ async def decode(
             latency.took(time.perf_counter() - began, len(events))
             if events:
                 ledger.decoded(count(events))
-                await send.send(events)
+                await pass_on(send, events)
         gaps: list[HostEvent] = list(sequences.final(final_counters(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
         if gaps:
             ledger.decoded(count(gaps))

@@ -47,6 +47,7 @@ from probes.fields import (
     u32,
     u64,
 )
+from probes.slots import plain_assignment
 
 CGROUP_V1 = 1 << 62
 """In the id of a cgroup: it is not of cgroup v2, but of the pids controller's hierarchy of version 1."""
@@ -121,7 +122,7 @@ class _Pieces(msgspec.StructMeta):
             held = {"environment": bytes, **held}
         cls = super().__new__(mcls, name, bases, {**namespace, "__annotations__": held}, **options)
         cls.__annotations__ = declared
-        return cls
+        return plain_assignment(cls)
 
 
 class Enriched(HostEvent, metaclass=_Pieces, gc=False, kw_only=True):

@@ -440,6 +440,28 @@ static PyType_Spec decoder_spec = {
 	.slots = decoder_slots,
 };
 
+/*
+ * msgspec's own assignment asks each time whether the class is frozen, and
+ * keeps the interpreter from writing the slot itself. Of a class that is not
+ * frozen and takes no part in the collection of garbage it does nothing else.
+ */
+static PyObject *plain_assignment(PyObject *Py_UNUSED(module), PyObject *type)
+{
+	if (!PyType_Check(type) || !PyType_HasFeature((PyTypeObject *)type, Py_TPFLAGS_HEAPTYPE) ||
+	    PyType_IS_GC((PyTypeObject *)type)) {
+		PyErr_SetString(PyExc_TypeError, "only for classes with gc=False");
+		return NULL;
+	}
+	((PyTypeObject *)type)->tp_setattro = PyObject_GenericSetAttr;
+	PyType_Modified((PyTypeObject *)type);
+	return Py_NewRef(type);
+}
+
+static PyMethodDef native_methods[] = {
+	{ "plain_assignment", plain_assignment, METH_O, NULL },
+	{ NULL },
+};
+
 static int native_exec(PyObject *module)
 {
 	PyObject *type = PyType_FromModuleAndSpec(module, &decoder_spec, NULL);
@@ -460,6 +482,7 @@ static PyModuleDef_Slot native_slots[] = {
 static struct PyModuleDef native_module = {
 	PyModuleDef_HEAD_INIT,
 	.m_name = "native",
+	.m_methods = native_methods,
 	.m_slots = native_slots,
 };
 

@@ -2,8 +2,11 @@
 """The decoder in C; not there where no compiler was found. See `probes.decoder.plans`."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from probes.event import HostEvent
+
+_Type = TypeVar("_Type", bound=type)
 
 class Decoder:
     """All kinds' decoders, by their plans."""
@@ -23,3 +26,10 @@ class Decoder:
         Raises:
             ValueError: an offset is not in `data`, or a size is negative.
         """
+
+def plain_assignment(struct: _Type, /) -> _Type:
+    """Let fields of instances be assigned as any slot; for classes with ``gc=False`` that are not frozen.
+
+    Raises:
+        TypeError: it is no such class.
+    """

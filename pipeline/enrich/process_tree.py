@@ -20,6 +20,7 @@ from probes.identity import NO_FILE, FileId
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
+from probes.slots import plain_assignment
 from probes.text import Remembered, cstring_text, to_text
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -36,6 +37,7 @@ _ENDED_SHARE = 32
 """One of so many places in the table is for processes that have ended."""
 
 
+@plain_assignment
 class Process(msgspec.Struct, gc=False):
     """One life of one pid. References lead to parents alone, so that no cycle arises."""
 
@@ -89,7 +91,7 @@ class ProcessTree:
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `exe`, `pid_tree` and, where it is wanted, `parent` of every event, and learn from it."""
-        known = self._processes.get
+        known, executions = self._processes.get, _read_execution
         parents, tells_parents = self._by_origin, self._tells_parents()
         self._seen += len(events)
         for event in events:
@@ -97,7 +99,7 @@ class ProcessTree:
             if process is None or process.start != event.start_time:
                 process = self._meet(event, process)
             if type(event) is Execve:
-                body = _read_execution(event.body)
+                body = executions(event.body)
                 event.exe = process.exe = body[_EXE_PATH]
                 process.exe_file, process.as_parent = event.exe_file, ""
                 if not body[_RESULT]:
@@ -132,21 +134,16 @@ class ProcessTree:
             present.start = event.start_time
             return present
         self._unknown += 1
-        origin = _read_origin(event.origin)
-        ppid, parent_start = origin[_PPID], origin[_PARENT_START]
-        parent = self._processes.get(ppid)
-        if parent is None or parent.start != parent_start:
-            parent = self._parent(ppid, parent_start)
+        parent = self._by_origin.get(event.origin) or self._parent_of(event) or self._unseen_parent(event)
         return self._add(Process(event.tgid, event.start_time, parent, event.comm, b"", NO_FILE))
 
-    def _parent(self, tgid: int, start: int) -> Process | None:
+    def _unseen_parent(self, event: ProcessEvent) -> Process | None:
+        """Its own events were filtered, lost, or came before the start: all that is known is its pid."""
+        origin = _read_origin(event.origin)
+        tgid = origin[_PPID]
         if not tgid:
             return None
-        parent = self._known(tgid, start)
-        if parent is None:
-            # Its own events were filtered, lost, or came before the start: all that is known is its pid.
-            parent = self._add(Process(tgid, start, None, self._comm_of(tgid), b"", NO_FILE))
-        return parent
+        return self._add(Process(tgid, origin[_PARENT_START], None, self._comm_of(tgid), b"", NO_FILE))
 
     def _known(self, tgid: int, start: int) -> Process | None:
         process = self._processes.get(tgid)
@@ -210,10 +207,11 @@ class ProcessTree:
         return read[2] if read else b"?"
 
     def _add(self, process: Process) -> Process:
-        self._processes[process.tgid] = process
-        if process.parent is not None:
-            process.parent.has_children = True
-        if len(self._processes) > self._max:
+        processes, parent = self._processes, process.parent
+        processes[process.tgid] = process
+        if parent is not None:
+            parent.has_children = True
+        if len(processes) > self._max:
             self._forget()
         return process
 

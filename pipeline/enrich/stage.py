@@ -11,6 +11,7 @@ import trio
 
 from pipeline.enrich.hashes import Hashes
 from pipeline.latency import Latency
+from pipeline.passing import pass_on
 from probes.event import HostEvent, ProcessEvent
 
 
@@ -44,7 +45,7 @@ async def enrich(
                 events = hashes.without_late(events)
             latency.took(time.perf_counter() - began, len(events))
             if events:
-                await send.send(events)
+                await pass_on(send, events)
         ended.set()
 
 

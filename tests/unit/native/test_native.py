@@ -7,6 +7,7 @@ import gc
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.encode import Encoder
@@ -118,6 +119,31 @@ def test_what_functions_give_is_checked() -> None:
         writer = encoding.Writer(Exit, (("pid", {7: fragments}),), ((b"", 4, 0, None, 0, False),))
         with pytest.raises(TypeError):
             encoding.encode([made(Exit, pid=7)], {Exit: writer})
+
+
+def test_assignments_are_those_of_slots() -> None:
+    """Fields take any value, are let go of, and can be taken away; what is no field cannot be assigned."""
+
+    class Plain(msgspec.Struct, gc=False):
+        text: str = ""
+
+    plain, value = decoding.plain_assignment(Plain)(), object()
+    held = sys.getrefcount(value)
+    plain.text = value
+    assert plain.text is value
+    plain.text = ""
+    assert sys.getrefcount(value) == held
+    del plain.text
+    for name in ("other", "ppid", "data_type"):
+        with pytest.raises(AttributeError):
+            setattr(made(Execve), name, 1)
+
+
+@pytest.mark.parametrize("wrong", [object, int, type("Plain", (), {}), msgspec.defstruct("Tracked", ["list"]), 5])
+def test_assignments_of_other_classes_stay(wrong: Any) -> None:
+    """Only classes that take no part in the collection of garbage are changed: others are tracked on assignment."""
+    with pytest.raises(TypeError, match="gc=False"):
+        decoding.plain_assignment(wrong)
 
 
 @pytest.mark.parametrize("document", [smith_document, ecs_document])
