@@ -20,6 +20,8 @@ _COMMAND_LINE = (
     "panic=-1",  # reboot at once, which -no-reboot makes the end
     "oops=panic",
     "mitigations=off",  # emulated, they protect nobody and cost much
+    "init_on_alloc=0",  # so does this
+    "tsc=reliable",  # a guest that waits for a processor would doubt its clock, and take one that is slow to read
     "rcupdate.rcu_expedited=1",  # a wait for running programs takes seconds otherwise
     "lsm=lockdown,yama,apparmor,bpf",
 )

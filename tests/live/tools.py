@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-LIMIT_S = 30.0 * float(os.environ.get("HOOKLINE_TIME_FACTOR", "1"))
+_FACTOR = float(os.environ.get("HOOKLINE_TIME_FACTOR", "1"))
+
+LIMIT_S = 30.0 * _FACTOR
 """What takes longer than this has failed; an emulated machine gets a multiple."""
+
+_PAUSE_S = 0.005 if _FACTOR == 1 else 0.02
+"""Between two looks; each takes the only processor of an emulated machine away from what is waited for."""
 
 NEED_MODULES = {"load_module", "usb"}
 """Probes that a kernel without loadable modules, or without kprobes and fentry, cannot have."""
@@ -28,7 +33,7 @@ def until(look: Callable[[], Found | None], what: str, limit_s: float = LIMIT_S)
     deadline = time.monotonic() + limit_s
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
-        time.sleep(0.005)
+        time.sleep(_PAUSE_S)
     return found
 
 
