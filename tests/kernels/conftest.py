@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernels.matrix import Plan, Run, run
+from tests.kernels.matrix import Plan, Run, prepare, run
 from tests.kernels.releases import RELEASES, Release
 from tests.kernels.results import record
 from tests.live.guests import FORMS
@@ -28,19 +28,20 @@ def _asked(session: pytest.Session, name: str) -> set[Any]:
 
 
 @pytest.fixture(scope="session")
-def plan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    forms = [form for form in FORMS if form in _asked(request.session, "form")]
-    if request.config.getoption("record") and (len(forms) < len(FORMS) or request.config.getoption("in_guests")):
-        raise pytest.UsageError("--record needs every form and every test of a kernel: take kernels only, as -k 6.1")
-    return Plan.make(forms, request.config.getoption("in_guests"), tmp_path_factory.mktemp("programs"))
-
-
-@pytest.fixture(scope="session")
-def guests(request: pytest.FixtureRequest, plan: Plan) -> Iterator[Callable[[Release], Run]]:
+def guests(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Release], Run]]:
     """Starts all guests that the session's tests ask for; gives each one's end."""
-    asked = _asked(request.session, "release")
+    option = request.config.getoption
+    forms = [form for form in FORMS if form in _asked(request.session, "form")]
+    if option("record") and (len(forms) < len(FORMS) or option("in_guests")):
+        raise pytest.UsageError("--record needs every form and every test of a kernel: take kernels only, as -k 6.1")
+    # The newest first, which takes longest.
+    asked = [release for release in reversed(RELEASES) if release in _asked(request.session, "release")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ends = {release: pool.submit(run, release, plan) for release in RELEASES if release in asked}
+        prepared = {release: pool.submit(prepare, release, forms) for release in asked}
+        plan = Plan.make(forms, option("in_guests"), tmp_path_factory.mktemp("programs"))
+        ends = {release: pool.submit(lambda ready: run(ready.result(), plan), prepared[release]) for release in asked}
         yield lambda release: ends[release].result()
-        if request.config.getoption("record"):
+        if option("record"):
             record(end.result() for end in ends.values())

@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 _RESULTS = ROOT / "build" / "kernels"
 """A folder for each kernel: console, dmesg, log and JUnit file of its last run."""
 
-_LIMIT_S = 600.0
-"""A guest that is not done by then hangs."""
+_LIMIT_S = 900.0
+"""A guest that is not done by then hangs; one that has a processor for itself takes half of it."""
 
 _TIME_FACTOR = 12
 """How much longer than on this host a live test may wait in a guest."""
@@ -116,26 +116,45 @@ class Run:
         return "\n".join([*lines, "", self.log])
 
 
-def run(release: Release, plan: Plan) -> Run:
-    """Boot one kernel and run the plan's tests in it."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A kernel with all that this host makes for its guest."""
+
+    kernel: Kernel
+    offers: Offered
+    module: Path
+    said: str
+    """By the compiler."""
+
+
+def prepare(release: Release, forms: Sequence[str]) -> Prepared:
+    """Fetch one kernel, compile the probes and the module for it; what is in the cache already is only looked at."""
     kernel = fetch(release)
-    offers, said = compile_for(kernel, plan.forms)
-    tests = plan.on(offers)
-    results = _RESULTS / release.name
+    offers, said = compile_for(kernel, forms)
+    return Prepared(kernel, offers, build(kernel), said)
+
+
+def run(prepared: Prepared, plan: Plan) -> Run:
+    """Boot one kernel and run the plan's tests in it."""
+    kernel = prepared.kernel
+    tests = plan.on(prepared.offers)
+    results = _RESULTS / kernel.release.name
     shutil.rmtree(results, ignore_errors=True)
-    ended = boot(kernel, results, _job(plan, tests, kernel), [ROOT, kernel.folder, plan.programs], limit_s=_LIMIT_S)
+    folders = [ROOT, kernel.folder, plan.programs]
+    ended = boot(kernel, results, _job(plan, tests, prepared), folders, limit_s=_LIMIT_S)
     log = results / "log"
-    text = said + (log.read_text(errors="replace") if log.exists() else "")
-    return Run(kernel, offers, tests, ended, _outcomes(results / "junit.xml"), "\n".join(text.splitlines()[-100:]))
+    text = prepared.said + (log.read_text(errors="replace") if log.exists() else "")
+    said = "\n".join(text.splitlines()[-100:])
+    return Run(kernel, prepared.offers, tests, ended, _outcomes(results / "junit.xml"), said)
 
 
-def _job(plan: Plan, tests: Sequence[Selected], kernel: Kernel) -> str:
+def _job(plan: Plan, tests: Sequence[Selected], prepared: Prepared) -> str:
     environment = {
         "HOOKLINE_CACHE": "/run/compiled",
-        "HOOKLINE_OFFERED": kernel.offered,
+        "HOOKLINE_OFFERED": prepared.kernel.offered,
         "HOOKLINE_PROGRAMS": plan.programs,
         "HOOKLINE_REQUIRE": "live",
-        "HOOKLINE_TEST_MODULE": build(kernel),
+        "HOOKLINE_TEST_MODULE": prepared.module,
         "HOOKLINE_TIME_FACTOR": _TIME_FACTOR,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": 1,
         "PYTHONDONTWRITEBYTECODE": 1,
