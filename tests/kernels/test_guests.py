@@ -13,6 +13,7 @@ from tests.kernels.results import lost
 from tests.live.guests import FORMS
 
 
+@pytest.mark.timeout(3600)  # s: the first waits for the guests; one that hangs is ended long before
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
 def test_live_tests(release: Release, form: str, guests: Callable[[Release], Run]) -> None:
