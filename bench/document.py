@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench import e2e, kept, overhead, stages
+from bench import e2e, kept, overhead, stages, storm
 from bench.machine import Machine
 from bench.report import Report, Row, read, read_as
 from bench.table import figure
@@ -210,6 +210,11 @@ def _memory() -> str:
     )
 
 
+def _storm() -> str:
+    report = read_as(RESULTS / "storm.json", storm.Report, storm.SCHEMA)
+    return _where(report.machine, report.warnings, report.command) + _table(storm.COLUMNS, storm.rows(report))
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "ndjson": _ndjson,
     "budgets": _budgets,
@@ -222,6 +227,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "sinks": _sinks,
     "start": _start,
     "memory": _memory,
+    "storm": _storm,
 }
 
 
