@@ -8,12 +8,12 @@ process. Ended processes stay for a while: their children's events need them.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 
 import msgspec
 
+from pipeline.enrich.proc import TICK_NS, executable, living, stat_of
 from probes.decoder import body_reader, origin_reader
 from probes.event import ProcessEvent
 from probes.identity import NO_FILE, FileId
@@ -22,10 +22,6 @@ from probes.process.exit import Exit
 from probes.process.fork import Fork
 from probes.slots import plain_assignment
 from probes.text import Remembered, cstring_text, to_text
-
-_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-"""/proc tells start times in these."""
-
 
 # Several fields of one piece at once cost less than a property each.
 _origin, _read_origin = origin_reader()
@@ -130,7 +126,7 @@ class ProcessTree:
 
     def _meet(self, event: ProcessEvent, present: Process | None) -> Process:
         """The process of `event`, which the table does not hold, or holds as /proc told it."""
-        if present is not None and present.start == event.start_time // _TICK_NS * _TICK_NS:
+        if present is not None and present.start == event.start_time // TICK_NS * TICK_NS:
             present.start = event.start_time
             return present
         self._unknown += 1
@@ -149,7 +145,7 @@ class ProcessTree:
         process = self._processes.get(tgid)
         if process is None or process.start == start:
             return process
-        if process.start != start // _TICK_NS * _TICK_NS:
+        if process.start != start // TICK_NS * TICK_NS:
             return None
         process.start = start
         return process
@@ -171,13 +167,8 @@ class ProcessTree:
 
     def _exe_of(self, tgid: int, file: bytes) -> bytes:
         """The path of a living process's executable, if it still is that file."""
-        if not self._ask_proc:
-            return b""
-        link = b"/proc/%d/exe" % tgid
-        try:
-            return os.readlink(link) if FileId.unpack(file).is_of(os.stat(link)) else b""
-        except OSError:
-            return b""
+        found = executable(tgid) if self._ask_proc else None
+        return found[0] if found is not None and FileId.unpack(file).is_same(found[1]) else b""
 
     def executable_of(self, event: ProcessEvent, tgid: int) -> tuple[bytes, bytes]:
         """Path and identity of what runs in `tgid`, the process of `event`, one of its line, or a living one."""
@@ -193,17 +184,12 @@ class ProcessTree:
 
     def _look_at_executable(self, process: Process) -> None:
         """Of a process that did nothing since the start. Its id may have gone to another meanwhile."""
-        link = b"/proc/%d/exe" % process.tgid
-        try:
-            exe, file = os.readlink(link), FileId.of(os.stat(link)).pack()
-        except OSError:
-            return
-        read = _stat_of(process.tgid)
-        if read is not None and read[1] == process.start // _TICK_NS * _TICK_NS:
-            process.exe, process.exe_file, process.as_parent = exe, file, ""
+        found, read = executable(process.tgid), stat_of(process.tgid)
+        if found is not None and read is not None and read[1] == process.start // TICK_NS * TICK_NS:
+            process.exe, process.exe_file, process.as_parent = found[0], found[1].pack(), ""
 
     def _comm_of(self, tgid: int) -> bytes:
-        read = _stat_of(tgid) if self._ask_proc else None
+        read = stat_of(tgid) if self._ask_proc else None
         return read[2] if read else b"?"
 
     def _add(self, process: Process) -> Process:
@@ -217,7 +203,7 @@ class ProcessTree:
 
     def _forked(self, parent: Process, event: Fork) -> None:
         present = self._processes.get(event.child_tgid)
-        if present is not None and present.start == event.child_start_time // _TICK_NS * _TICK_NS:
+        if present is not None and present.start == event.child_start_time // TICK_NS * TICK_NS:
             present.start, present.parent, present.epoch = event.child_start_time, parent, -1
             parent.has_children = True
             return
@@ -274,14 +260,7 @@ class ProcessTree:
 
     def seed(self) -> None:
         """Take in the processes of /proc; blocks. Call once, after the probes are attached."""
-        first = {int(name): _stat_of(int(name)) for name in os.listdir("/proc") if name.isdecimal()}
-        found: dict[int, tuple[int, int, bytes]] = {}
-        for tgid, before in first.items():
-            now = _stat_of(tgid)
-            if before is not None and now is not None and now[1] == before[1]:
-                # Between the two looks at all, a process that had the same parent in both was a child of the one that
-                # had this pid in both: a parent that ends loses its children.
-                found[tgid] = (now[0] if now[0] == before[0] else 0, *now[1:])
+        found = living()
         for tgid in found:
             self._seed_one(tgid, found)
 
@@ -309,16 +288,3 @@ def _parent_piece(key: tuple[bytes, bytes]) -> str:
     """An event's `parent`, of the parent's name and executable."""
     comm, exe = key
     return f"{cstring_text(comm)}\0{to_text(exe)}"
-
-
-def _stat_of(tgid: int) -> tuple[int, int, bytes] | None:
-    """Parent, start in ns since boot (to a tick), and name; None of a process that is gone."""
-    try:
-        with open(f"/proc/{tgid}/stat", "rb") as file:
-            text = file.read()
-    except OSError:
-        return None
-    # The name may hold anything, parentheses too; it ends at the last one.
-    head, _, rest = text.rpartition(b")")
-    fields = rest.split()
-    return int(fields[1]), int(fields[19]) * _TICK_NS, head.partition(b"(")[2]

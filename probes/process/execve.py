@@ -96,7 +96,7 @@ def _form(name: Ladder, mechanism: Mechanism, target: str) -> Form:
             TailProgram("execve_succeeded_socket", mechanism),
             TailProgram("execve_failed_paths", "tracepoint", needs="execve_failed"),
         ),
-        misses="failures of 32-bit system calls; arguments beyond the 256th of a failure",
+        misses="failures of 32-bit system calls; of a failure the connection, and arguments beyond the 256th",
     )
 
 

@@ -43,8 +43,8 @@ static void serve(int device)
 	void *body = in + 1;
 	struct fuse_init_out init = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION,
 				      .max_write = 65536, .max_readahead = 65536 };
-	struct fuse_entry_out entry = { .nodeid = 2, .entry_valid = 3600, .attr_valid = 3600 };
-	struct fuse_attr_out attr = { .attr_valid = 3600 };
+	struct fuse_entry_out entry = { .nodeid = 2, .entry_valid = 3600 };
+	struct fuse_attr_out attr = {};
 	struct fuse_open_out opened = { .fh = 1 };
 	struct fuse_read_in *wanted = body;
 	long left;
