@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -132,7 +133,7 @@ def _pass(workload: Workload, folder: Path) -> dict[str, float]:
             lap("spool: take and done")
 
     async def run_with_hashes() -> None:
-        late_in, late_out = trio.open_memory_channel[list[HostEvent]](0)
+        late_in, late_out = trio.open_memory_channel[list[HostEvent]](math.inf)
         ended = trio.Event()
         async with late_out, trio.open_nursery() as nursery:
             assert pipeline.hashes is not None
