@@ -36,8 +36,20 @@ class Calls(NamedTuple):
 
 @pytest.fixture(scope="module")
 def calls(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Calls:
-    """The calls of bpf_calls.py in a pid namespace of its own."""
-    folder = str(tmp_path_factory.mktemp("calls"))
+    """The calls of bpf_calls.py in a pid namespace of its own; again where the kernel says that it skipped a program.
+
+    It does so where it can be preempted: bpf(2) is what the collector itself calls most.
+    """
+    skipped = collector.skipped_by_kernel()
+    found = calls_once(collector, str(tmp_path_factory.mktemp("calls")))
+    for _again in range(2):
+        if len(found.events) == len(found.said["results"]) or collector.skipped_by_kernel() == skipped:
+            break
+        found = calls_once(collector, str(tmp_path_factory.mktemp("calls")))
+    return found
+
+
+def calls_once(collector: Collector, folder: str) -> Calls:
     command = ["unshare", "--pid", "--fork", sys.executable, str(SOURCES / "bpf_calls.py"), folder]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         said = json.loads(process.communicate(timeout=LIMIT_S)[0])

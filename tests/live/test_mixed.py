@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,16 +22,6 @@ IN_A_ROUND = 26
 """Operations that are told."""
 
 
-def skipped_by_kernel(pid: int) -> int:
-    """How often the kernel did not run a program that this process holds, as it says itself; Linux 5.10 does not."""
-    total = 0
-    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            lines = path.read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("recursion_misses:"))
-    return total
-
-
 @pytest.mark.guest
 @pytest.mark.parametrize("operations", [500, 5000])
 def test_mixed_operations(operations: int, programs: Programs, collector: Collector, tmp_path: Path) -> None:
@@ -43,7 +32,7 @@ def test_mixed_operations(operations: int, programs: Programs, collector: Collec
     """
     until(lambda: "libc" in files_watched(collector), "the library that looks names up")
     rounds = -(-operations // (WORKERS * IN_A_ROUND))
-    before, skipped_before = len(collector.sync()), skipped_by_kernel(collector.pid)
+    before, skipped_before = len(collector.sync()), collector.skipped_by_kernel()
     workers = []
     for number in range(WORKERS):
         (folder := tmp_path / str(number)).mkdir()
@@ -60,6 +49,6 @@ def test_mixed_operations(operations: int, programs: Programs, collector: Collec
     told = Counter((int(e["data_type"]), int(e["tgid"])) for e in events if "tgid" in e)
     mine = Counter({key: n for key, n in told.items() if key[0] in kinds and key[1] in processes})
     assert mine - done == Counter()
-    assert (done - mine).total() <= skipped_by_kernel(collector.pid) - skipped_before, done - mine
+    assert (done - mine).total() <= collector.skipped_by_kernel() - skipped_before, done - mine
     assert done.total() >= operations
     assert [event for event in events if event["data_type"] == str(GAP)] == []
