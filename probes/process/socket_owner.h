@@ -184,8 +184,6 @@ static __always_inline bool socket_owner_next(struct socket_owner_search *search
 		process->bits = READ(table->open_fds);
 		process->words = READ(table->max_fds) / 64;
 		process->is_sifted = false;
-		if (process->files == search->line[0].files)
-			process->words = 0; /* the process itself, or one that shares its descriptors */
 	} else {
 		search->cut |= member != NULL;
 		search->member = NULL;
