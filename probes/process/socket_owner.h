@@ -184,6 +184,10 @@ static __always_inline bool socket_owner_next(struct socket_owner_search *search
 		process->bits = READ(table->open_fds);
 		process->words = READ(table->max_fds) / 64;
 		process->is_sifted = false;
+#ifdef HL_BPF_FUNC_get_current_task_btf /* before Linux 5.11 the verifier has no patience for this branch */
+		if (process->files == search->line[0].files)
+			process->words = 0; /* the process itself, or one that shares its descriptors */
+#endif
 	} else {
 		search->cut |= member != NULL;
 		search->member = NULL;
