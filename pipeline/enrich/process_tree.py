@@ -87,24 +87,18 @@ class ProcessTree:
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `exe`, `pid_tree` and, where it is wanted, `parent` of every event, and learn from it."""
-        known, executions = self._processes.get, _read_execution
+        known = self._processes.get
         parents, tells_parents = self._by_origin, self._tells_parents()
         self._seen += len(events)
         for event in events:
             process = known(event.tgid)
-            if process is None or process.start != event.start_time:
-                process = self._meet(event, process)
-            if type(event) is Execve:
-                body = executions(event.body)
-                event.exe = process.exe = body[_EXE_PATH]
-                process.exe_file, process.as_parent = event.exe_file, ""
-                if not body[_RESULT]:
-                    if process.has_children:
-                        self._epoch += 1
-                    process.comm, process.epoch = event.comm, -1
+            if process is None or (process.start != event.start_time and not _began(process, event.start_time)):
+                process = self._meet(event)
+            elif type(event) is Execve:
+                self._executed(process, event)
             else:
                 self._other(process, event)
-                event.exe = process.exe
+            event.exe = process.exe
             event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
             if tells_parents:
                 parent = parents.get(event.origin) or self._parent_of(event)
@@ -112,6 +106,14 @@ class ProcessTree:
                     event.parent = parent.as_parent or self._as_parent(parent)
             if process.has_ended:
                 process.line, process.epoch = "", -1
+
+    def _executed(self, process: Process, event: Execve) -> None:
+        body = _read_execution(event.body)
+        process.exe, process.exe_file, process.as_parent = body[_EXE_PATH], event.exe_file, ""
+        if not body[_RESULT]:
+            if process.has_children:
+                self._epoch += 1
+            process.comm, process.epoch = event.comm, -1
 
     def _other(self, process: Process, event: ProcessEvent) -> None:
         # An execution tells the executable; before anything else it must be known, for a child inherits it.
@@ -124,14 +126,16 @@ class ProcessTree:
         elif isinstance(event, Exit):
             self._exited(process)
 
-    def _meet(self, event: ProcessEvent, present: Process | None) -> Process:
-        """The process of `event`, which the table does not hold, or holds as /proc told it."""
-        if present is not None and present.start == event.start_time // TICK_NS * TICK_NS:
-            present.start = event.start_time
-            return present
+    def _meet(self, event: ProcessEvent) -> Process:
+        """The process of `event`, which the table does not hold, with what that says of it."""
         self._unknown += 1
         parent = self._by_origin.get(event.origin) or self._parent_of(event) or self._unseen_parent(event)
-        return self._add(Process(event.tgid, event.start_time, parent, event.comm, b"", NO_FILE))
+        if type(event) is Execve:
+            exe = _read_execution(event.body)[_EXE_PATH]
+            return self._add(Process(event.tgid, event.start_time, parent, event.comm, exe, event.exe_file))
+        process = self._add(Process(event.tgid, event.start_time, parent, event.comm, b"", NO_FILE))
+        self._other(process, event)
+        return process
 
     def _unseen_parent(self, event: ProcessEvent) -> Process | None:
         """Its own events were filtered, lost, or came before the start: all that is known is its pid."""
@@ -143,12 +147,7 @@ class ProcessTree:
 
     def _known(self, tgid: int, start: int) -> Process | None:
         process = self._processes.get(tgid)
-        if process is None or process.start == start:
-            return process
-        if process.start != start // TICK_NS * TICK_NS:
-            return None
-        process.start = start
-        return process
+        return process if process is None or _began(process, start) else None
 
     def _parent_of(self, event: ProcessEvent) -> Process | None:
         origin = _read_origin(event.origin)
@@ -288,3 +287,10 @@ def _parent_piece(key: tuple[bytes, bytes]) -> str:
     """An event's `parent`, of the parent's name and executable."""
     comm, exe = key
     return f"{cstring_text(comm)}\0{to_text(exe)}"
+
+
+def _began(process: Process, start: int) -> bool:
+    """Whether it is the life that began then; one that /proc told of, by ticks, has that time from now on."""
+    if process.start == start // TICK_NS * TICK_NS:
+        process.start = start
+    return process.start == start
