@@ -100,10 +100,7 @@ class Actions:
             str(self._folders[action.in_memory]),
             *more,
         ]
-        # In a process group of their own: the search for a connection would look at the bench's many descriptors.
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=_PATIENCE_S, process_group=0
-        )
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_PATIENCE_S)
         if done.returncode:
             raise ConfigError(f"the action {action.name} cannot be done here: {done.stderr.strip()}")
         return [float(line) for line in done.stdout.split()]

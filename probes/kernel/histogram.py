@@ -79,8 +79,10 @@ static __always_inline void hl_count_duration(u64 duration, u32 program)
 _ENTRY = """
 int {name}(void *ctx)
 {{
+	{find}
 	u64 before = bpf_ktime_get_ns();
 	u64 started = bpf_ktime_get_ns();
+
 	{leave}
 	{name}__body(ctx);
 	hl_count_duration(bpf_ktime_get_ns() - started, {number});
@@ -89,8 +91,8 @@ int {name}(void *ctx)
 }}
 """
 
-_LEAVE = """{{ u32 zero = 0; struct hl_started *place = hl_started.lookup(&zero);
-	if (place) {{ place->at = started; place->program = {number}; }} }}"""
+_FIND = "u32 zero = 0; struct hl_started *place = hl_started.lookup(&zero);"
+_LEAVE = "if (place) {{ place->at = started; place->program = {number}; }}"
 
 _CALLED = """
 int {name}(void *ctx)
@@ -112,7 +114,7 @@ def timed(text: str, fitted: Fitted) -> str:
     numbers = {name: number for number, name in enumerate(programs(fitted))}
     names = [name for name in (*numbers, *dict.fromkeys(tail.program for tail in fitted.tails)) if name != CLOCK]
     # Programs without tail programs leave the place alone: they can interrupt one that has them.
-    leave = _LEAVE if fitted.tails else ""
+    find, leave = (_FIND, _LEAVE) if fitted.tails else ("", "")
     return "\n".join(
         [
             head(len(numbers)),
@@ -120,7 +122,7 @@ def timed(text: str, fitted: Fitted) -> str:
             text,
             *(f"#undef {name}" for name in names),
             *(
-                _ENTRY.format(name=name, leave=leave.format(number=at), number=at, clock=numbers[CLOCK])
+                _ENTRY.format(name=name, find=find, leave=leave.format(number=at), number=at, clock=numbers[CLOCK])
                 for name, at in numbers.items()
                 if name != CLOCK
             ),
