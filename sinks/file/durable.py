@@ -4,18 +4,28 @@
 from __future__ import annotations
 
 import os
+from collections import deque
+from itertools import islice
+
+_MOST_PIECES = os.sysconf("SC_IOV_MAX")
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data``; on an error part of it may have been written.
+def write_all(fd: int, *pieces: bytes) -> None:
+    """Write all of ``pieces``; on an error part of them may have been written.
+
+    In as few calls as possible: after each, a thread waits for the interpreter, which another may hold for long.
 
     Raises:
-        OSError: as ``os.write`` does.
+        OSError: as ``os.writev`` does.
     """
-    # One write call takes 2 GiB at most, and on a nearly full disk only what fits: the next call says why.
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    # One call takes 2 GiB at most, and on a nearly full disk only what fits: the next one says why.
+    views = deque(memoryview(piece) for piece in pieces if piece)
+    while views:
+        written = os.writev(fd, list(islice(views, _MOST_PIECES)))
+        while views and written >= len(views[0]):
+            written -= len(views.popleft())
+        if written:
+            views[0] = views[0][written:]
 
 
 def sync_path(path: str) -> None:

@@ -173,8 +173,7 @@ class LogFile:
 
     def _write(self, pieces: Sequence[bytes], before: int) -> None:
         try:
-            for piece in pieces:
-                write_all(self._fd, piece)
+            write_all(self._fd, *pieces)
             if self._config.fsync == "always":
                 os.fsync(self._fd)
                 self._counters.fsyncs += 1

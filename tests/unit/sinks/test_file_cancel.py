@@ -29,7 +29,8 @@ async def test_cancelled_while_writing(tmp_path: Path, monkeypatch: pytest.Monke
     entered = threading.Event()
     release = threading.Event()
 
-    def slow(fd: int, data: bytes) -> None:
+    def slow(fd: int, *pieces: bytes) -> None:
+        data = b"".join(pieces)
         os.write(fd, data[:10])
         entered.set()
         assert release.wait(30)

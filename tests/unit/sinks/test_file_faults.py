@@ -60,11 +60,11 @@ class Noise(Batch):
         return b"".join(b'{"n":%d,"noise":"%s"}\n' % (n, b64encode(noise(2000))) for n in self.numbers)
 
 
-def failing_write(code: int, part: int) -> Callable[[int, bytes], None]:
+def failing_write(code: int, part: int) -> Callable[..., None]:
     """A write that gets some bytes out and then fails, as on a disk that fills up."""
 
-    def write(fd: int, data: bytes) -> None:
-        os.write(fd, data[:part])
+    def write(fd: int, *pieces: bytes) -> None:
+        os.write(fd, b"".join(pieces)[:part])
         raise OSError(code, os.strerror(code))
 
     return write
@@ -172,10 +172,11 @@ async def test_a_later_piece_that_cannot_be_written(tmp_path: Path, monkeypatch:
     whole = batch(1, 2, 3)
     monkeypatch.setattr(type(whole), "pieces", lambda self, schema: self.encoded(schema).splitlines(keepends=True))
 
-    def failing(fd: int, data: bytes) -> None:
-        if b'"n":3' in data:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.write(fd, data)
+    def failing(fd: int, *pieces: bytes) -> None:
+        for piece in pieces:
+            if b'"n":3' in piece:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.write(fd, piece)
 
     async with open_sink(file_config(path)) as sink:
         await sink.deliver(batch(0))

@@ -67,7 +67,9 @@ class History:
             self.acknowledged += wanted
         elif step == "fail":
             try:
-                with mock.patch("sinks.file.log.write_all", lambda fd, data: self.fail(fd, data, amount)):
+                with mock.patch(
+                    "sinks.file.log.write_all", lambda fd, *pieces: self.fail(fd, b"".join(pieces), amount)
+                ):
                     await sink.deliver(batch(-1, -2, -3))
             except SinkUnavailable:
                 return
