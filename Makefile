@@ -186,6 +186,7 @@ bench: ## Measure what the documents' tables show, and put it there (needs root;
 	$(BIN)/bench overhead --json "$$results/overhead.json"
 	$(BIN)/bench storm --json "$$results/storm.json"
 	$(BIN)/python -m tests.servers start
+	$(BIN)/hookline setup elasticsearch --config bench/three-sinks.toml
 	$(BIN)/bench e2e --config bench/three-sinks.toml --json "$$results/e2e.json"
 	$(BIN)/python -m tests.servers stop
 	$(BIN)/python -m bench.document
