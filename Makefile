@@ -83,7 +83,7 @@ environment() { # run|dev
 	rm -f probes/native.*.so pipeline/encode/native.*.so
 	quietly $(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	$(BIN)/python -c 'import probes.native, pipeline.encode.native' 2>/dev/null ||
-		say "What decodes and encodes in C could not be built, so that is done in Python, half as fast; it takes $(C_PACKAGES)."
+		say "What decodes and encodes in C could not be built, so that is done in Python, more slowly; it takes $(C_PACKAGES)."
 	for kind in run $$kind; do # what run needs is part of dev
 		cat "$${files[$$kind]}" $(BUILT_FROM) | sha256sum >.venv/.$$kind
 	done
@@ -187,6 +187,7 @@ bench: ## Measure what the documents' tables show, and put it there (needs root;
 	$(BIN)/bench storm --json "$$results/storm.json"
 	$(BIN)/python -m tests.servers start
 	$(BIN)/hookline setup elasticsearch --config bench/three-sinks.toml
+	$(BIN)/python -c "from tests.services.topics import create; create('127.0.0.1:19092', 'hookline')"
 	$(BIN)/bench e2e --config bench/three-sinks.toml --json "$$results/e2e.json"
 	$(BIN)/python -m tests.servers stop
 	$(BIN)/python -m bench.document

@@ -123,7 +123,7 @@ def _codec() -> Check:
     if decoder.IS_BUILT and steps.IS_BUILT:
         return Check("codec", True, "in C")
     mend = "apt-get install gcc libc6-dev libpython3-dev, remove .venv, and run make again"
-    return Check("codec", True, f"in Python, half as fast, for the one in C was not built: {mend}")
+    return Check("codec", True, f"in Python, which is slower, for the one in C was not built: {mend}")
 
 
 def _problem(host: Host) -> str:
