@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
 from bench.figures import Spread
+from bench.kept import run
 from bench.machine import Machine, Watch, machine
 from bench.table import new_table
-from pipeline.config import ConfigError
 
 SCHEMA = "hookline-bench-stages/1"
 
@@ -26,19 +23,6 @@ class Stage(msgspec.Struct, frozen=True):
 
     name: str
     ns: Spread
-
-
-class _Extra(msgspec.Struct):
-    stages: tuple[Stage, ...] = ()
-    events: int = 0
-
-
-class _Benchmark(msgspec.Struct):
-    extra_info: _Extra
-
-
-class _Results(msgspec.Struct):
-    benchmarks: tuple[_Benchmark, ...]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -62,22 +46,14 @@ def measure(recording: Path | None, *, command: str) -> Report:
         ConfigError: pytest-benchmark is not installed, or they failed.
     """
     where, watch = machine(), Watch()
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "results.json"
-        line = [
-            sys.executable, "-m", "pytest", "-q", "-k", "stages or read", f"--benchmark-json={results}",
-            "--benchmark-disable-gc", "-p", "no:cacheprovider", str(_TESTS),
-        ]  # fmt: skip
-        if recording is not None:
-            line.append(f"--recording={recording.resolve()}")
-        done = subprocess.run(line, check=False, capture_output=True, text=True, cwd=_TESTS.parents[1])
-        if done.returncode or not results.exists():
-            raise ConfigError(f"the benchmarks failed: {(done.stdout + done.stderr).strip()[-800:]}")
-        found = msgspec.json.decode(results.read_bytes(), type=_Results)
-    stages = tuple(stage for each in found.benchmarks for stage in each.extra_info.stages)
+    more = [] if recording is None else [f"--recording={recording.resolve()}"]
+    found = run(_TESTS, "-k", "stages or read", "--benchmark-disable-gc", *more)
+    stages = msgspec.convert(
+        [stage for each in found for stage in each.extra_info.get("stages", ())], tuple[Stage, ...]
+    )
     ordered = tuple(sorted(stages, key=lambda stage: stage.name != "read"))
     left = () if any(stage.name == "read" for stage in stages) else ("read: filling a ring needs root",)
-    events = max(each.extra_info.events for each in found.benchmarks)
+    events = max(each.extra_info.get("events", 0) for each in found)
     return Report(SCHEMA, command, where, events, ordered, tuple(watch.doubts()), left)
 
 

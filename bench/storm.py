@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
+from bench.kept import run
 from bench.machine import Machine, Watch, machine
 from bench.table import new_table
-from pipeline.config import ConfigError
 
 SCHEMA = "hookline-bench-storm/1"
 
@@ -58,18 +55,6 @@ class Report(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-class _Extra(msgspec.Struct):
-    passes: tuple[Pass, ...]
-
-
-class _Benchmark(msgspec.Struct):
-    extra_info: _Extra
-
-
-class _Results(msgspec.Struct):
-    benchmarks: tuple[_Benchmark, ...]
-
-
 def measure(*, command: str) -> Report:
     """Run the benchmark.
 
@@ -77,23 +62,9 @@ def measure(*, command: str) -> Report:
         ConfigError: pytest-benchmark is not installed, or the collector did not stand the storm.
     """
     where, watch = machine(), Watch()
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "results.json"
-        line = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            f"--benchmark-json={results}",
-            "-p",
-            "no:cacheprovider",
-            str(_TESTS),
-        ]
-        done = subprocess.run(line, check=False, capture_output=True, text=True, cwd=_TESTS.parents[1])
-        if done.returncode or not results.exists():
-            raise ConfigError(f"the benchmark failed: {(done.stdout + done.stderr).strip()[-800:]}")
-        [found] = msgspec.json.decode(results.read_bytes(), type=_Results).benchmarks
-    return Report(SCHEMA, command, where, found.extra_info.passes, tuple(watch.doubts()))
+    (found,) = run(_TESTS)
+    passes = msgspec.convert(found.extra_info["passes"], tuple[Pass, ...])
+    return Report(SCHEMA, command, where, passes, tuple(watch.doubts()))
 
 
 def rows(report: Report) -> list[tuple[str, ...]]:
