@@ -14,6 +14,7 @@ from bench.figures import spread
 from bench.machine import machine
 from bench.overhead import Run, Workload
 from bench.page import write_page
+from bench.rivals import lost_by_bpftrace
 from tests.unit.bench.reports import FAST, report, samples
 
 
@@ -44,6 +45,12 @@ def test_what_is_paid() -> None:
     assert hookline.wall_paid.median == pytest.approx(0.0985, abs=0.001)
     assert not hookline.wall_paid.is_noise
     assert hookline.lost == 7
+
+
+def test_what_bpftrace_lost() -> None:
+    """All that bpftrace says it lost is added up, also where it says so amid a line that the script began."""
+    said = "ready\nLost 12 events\n1 2 /bin/true Lost 30 events\n1 2 /bin/echo Lost 5 events of mine\n"
+    assert lost_by_bpftrace(said) == 42
 
 
 def test_page_with_all(tmp_path: Path) -> None:
