@@ -28,7 +28,7 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page there.")]
-QuickOption = Annotated[bool, typer.Option("--quick", help="Fewer rounds: under a minute once all is compiled.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Less of all: under a minute once all is compiled.")]
 CheckOption = Annotated[bool, typer.Option("--check", help="Exit with 1 if a documented budget is not met.")]
 CompareOption = Annotated[
     Path | None, typer.Option("--compare", metavar="FILE", help="Show the change since that --json FILE.")

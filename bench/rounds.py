@@ -3,7 +3,8 @@
 
 A round measures each action in four ways: without probes; beside the default probes as users run them, with nothing
 else switched on; beside all probes with the kernel's bpf_stats; and with a histogram in each program. Every second
-round begins with the probes, so that a machine that gets slower or faster meanwhile does so to both.
+round begins with the probes, so that a machine that gets slower or faster meanwhile does so to both. To attach all
+probes takes some seconds, a round's actions two: where time is short, several rounds are measured at each attachment.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class Plan(msgspec.Struct, frozen=True):
     share: float = 1.0
     """Of each action's count."""
 
+    attached_for: int = 1
+    """Rounds for which probes stay attached."""
+
     @classmethod
     def make(cls, config: Config, named: Sequence[str], actions: Sequence[str], *, quick: bool) -> Plan:
         """The probes and actions that are named, or all of them; then calls are timed beside the default probes.
@@ -61,23 +65,41 @@ class Plan(msgspec.Struct, frozen=True):
         if unknown := [name for name in actions if name not in known]:
             raise ConfigError(f"--action must be one of {', '.join(known)}, not {unknown[0]}")
         wanted = tuple(action for action in ACTIONS if action.name in actions or not actions)
-        return cls(probes, beside, wanted, rounds=3, share=0.3) if quick else cls(probes, beside, wanted)
+        quickly = cls(probes, beside, wanted, rounds=3, share=0.3, attached_for=3)
+        return quickly if quick else cls(probes, beside, wanted)
+
+
+def _loading(config: Config, probes: Sequence[str], *, histogram: bool, compile_only: bool = False) -> Loading:
+    collector = config.collector
+    return Loading(
+        request(
+            probes,
+            ring_bytes=collector.ring_bytes,
+            settings=map_settings(config, os.getpid()),
+            attach=collector.attach,
+            cache=f"{collector.cache}-timed" if histogram and collector.cache else collector.cache,
+            histogram=histogram,
+            compile_only=compile_only,
+        )
+    )
 
 
 @contextmanager
 def loaded(config: Config, probes: Sequence[str], *, histogram: bool = False) -> Iterator[tuple[Loaded, Ring]]:
     """These probes, attached as a collector has them, and their ring. Raises LoadError."""
-    collector = config.collector
-    wanted = request(
-        probes,
-        ring_bytes=collector.ring_bytes,
-        settings=map_settings(config, os.getpid()),
-        attach=collector.attach,
-        cache=f"{collector.cache}-timed" if histogram and collector.cache else collector.cache,
-        histogram=histogram,
-    )
-    with Loading(wanted).wait() as held, closing(Ring(held.ring_fd, collector.ring_bytes)) as ring:
+    ring_bytes = config.collector.ring_bytes
+    with (
+        _loading(config, probes, histogram=histogram).wait() as held,
+        closing(Ring(held.ring_fd, ring_bytes)) as ring,
+    ):
         yield held, ring
+
+
+def fill_caches(config: Config, probes: Sequence[str]) -> None:
+    """Compile both builds of what is in no cache yet. Raises LoadError."""
+    for histogram in (False, True):
+        with closing(_loading(config, probes, histogram=histogram, compile_only=True)) as loading:
+            loading.wait()
 
 
 def _drain(ring: Ring) -> None:
@@ -97,43 +119,42 @@ class Run:
         self._progress = progress
         self._task = progress.add_task("compiling", total=plan.rounds * 4 * len(plan.actions))
 
-    def compile(self) -> None:
-        """Both builds into the cache, and every action once: what comes first is slower."""
-        for histogram in (False, True):
-            with loaded(self._config, self._plan.probes, histogram=histogram) as (probes, _ring):
-                self.missing |= {report.name: report.error for report in probes.reports.values() if report.error}
+    def warm_up(self) -> None:
+        """Every action once: what comes first is slower."""
         for action in self._plan.actions:
             self._driver.run(action, self._plan.share / 10)
 
-    def round(self, number: int) -> None:
-        """One round."""
-        label = f"round {number + 1} of {self._plan.rounds}"
-        for way in (self._bare, self._beside) if number % 2 else (self._beside, self._bare):
-            way(label)
-        self._counted(label)
-        self._timed(label)
+    def measure(self) -> None:
+        """All rounds, as many at once as `Plan.attached_for` says."""
+        for number, first in enumerate(range(0, self._plan.rounds, self._plan.attached_for)):
+            rounds = range(first, min(first + self._plan.attached_for, self._plan.rounds))
+            for way in (self._bare, self._beside) if number % 2 else (self._beside, self._bare):
+                way(rounds)
+            self._counted(rounds)
+            self._timed(rounds)
 
-    def _each(self, label: str) -> Iterator[Action]:
-        self._progress.update(self._task, description=label)
-        for action in self._plan.actions:
-            yield action
-            self._progress.advance(self._task)
+    def _each(self, rounds: Sequence[int], how: str) -> Iterator[Action]:
+        for number in rounds:
+            self._progress.update(self._task, description=f"round {number + 1} of {self._plan.rounds}, {how}")
+            for action in self._plan.actions:
+                yield action
+                self._progress.advance(self._task)
 
-    def _bare(self, label: str) -> None:
-        for action in self._each(f"{label}, without probes"):
+    def _bare(self, rounds: Sequence[int]) -> None:
+        for action in self._each(rounds, "without probes"):
             self.samples.call(action.name, self._driver.run(action, self._plan.share), beside=False)
 
-    def _beside(self, label: str) -> None:
+    def _beside(self, rounds: Sequence[int]) -> None:
         with loaded(self._config, self._plan.beside) as (probes, ring):
-            for action in self._each(f"{label}, beside the probes"):
+            for action in self._each(rounds, "beside the probes"):
                 self.samples.call(action.name, self._driver.run(action, self._plan.share), beside=True)
                 _drain(ring)
-            self._count_dropped(probes)
+            self._take_note(probes)
 
-    def _counted(self, label: str) -> None:
+    def _counted(self, rounds: Sequence[int]) -> None:
         with loaded(self._config, self._plan.probes) as (probes, ring), run_statistics():
             before = {name: program_statistics(fd) for name, fd in probes.programs.items()}
-            for action in self._each(f"{label}, bpf_stats"):
+            for action in self._each(rounds, "bpf_stats"):
                 self._driver.run(action, self._plan.share)
                 _drain(ring)
                 for name, fd in probes.programs.items():
@@ -141,20 +162,21 @@ class Run:
                     runs = now.run_count - then.run_count
                     self.samples.kernel(action.name, name.split()[0], runs, now.run_time_ns - then.run_time_ns)
                     before[name] = now
-            self._count_dropped(probes)
+            self._take_note(probes)
 
-    def _timed(self, label: str) -> None:
+    def _timed(self, rounds: Sequence[int]) -> None:
         with loaded(self._config, self._plan.probes, histogram=True) as (probes, ring):
             before = probes.histograms()
-            for action in self._each(f"{label}, histograms"):
+            for action in self._each(rounds, "histograms"):
                 self._driver.run(action, self._plan.share)
                 _drain(ring)
                 after = probes.histograms(before)
                 self.samples.inside(action.name, before, after)
                 before = after
-            self._count_dropped(probes)
+            self._take_note(probes)
 
-    def _count_dropped(self, probes: Loaded) -> None:
+    def _take_note(self, probes: Loaded) -> None:
+        self.missing |= {report.name: report.error for report in probes.reports.values() if report.error}
         kinds = range(len(all_probes()))
         self.dropped += sum(each.dropped for slot in kinds for each in probes.counters(slot))
 
@@ -169,12 +191,13 @@ def measure(config: Config, plan: Plan, progress: Progress, *, command: str) -> 
     with ExitStack() as stack:
         driver = stack.enter_context(actions())
         run = Run(config, driver, plan, progress)
-        run.compile()
+        if config.collector.cache:
+            fill_caches(config, plan.probes)
+        run.warm_up()
         began = time.monotonic()
         watch = Watch()
         where = machine()
-        for number in range(plan.rounds):
-            run.round(number)
+        run.measure()
     handlers = run.samples.handlers()
     return Report(
         schema=SCHEMA,
