@@ -8,10 +8,10 @@ DEV_PACKAGES := $(RUN_PACKAGES) $(C_PACKAGES) iproute2 musl-tools netcat-openbsd
 SERVER_PACKAGES := maven openjdk-17-jre-headless
 KERNEL_PACKAGES := $(DEV_PACKAGES) qemu-system-x86 debian-archive-keyring
 SUITES := unit live services faults
-BUILT_FROM := pyproject.toml probes/native.c pipeline/encode/native.c
+BUILT_FROM := pyproject.toml probes/slots.h probes/native.c pipeline/enrich/native.c pipeline/encode/native.c
 SOURCES := probes pipeline sinks bench
 MADE := ./.venv ./build ./dist ./*.egg-info */__pycache__ ./.benchmarks ./.hypothesis ./.mypy_cache \
-	./.pytest_cache ./.ruff_cache ./probes/native.*.so ./pipeline/encode/native.*.so
+	./.pytest_cache ./.ruff_cache ./probes/native.*.so ./pipeline/*/native.*.so
 FIND_MADE := \( $(MADE:%=-path '%' -o) -false \) -prune
 
 SHELL := /bin/bash
@@ -80,9 +80,9 @@ environment() { # run|dev
 	touch .venv/.busy
 	say "Installing $${files[$$kind]} ..."
 	quietly $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r "$${files[$$kind]}"
-	rm -f probes/native.*.so pipeline/encode/native.*.so
+	rm -f probes/native.*.so pipeline/*/native.*.so
 	quietly $(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
-	$(BIN)/python -c 'import probes.native, pipeline.encode.native' 2>/dev/null ||
+	$(BIN)/python -c 'import probes.native, pipeline.enrich.native, pipeline.encode.native' 2>/dev/null ||
 		say "What decodes and encodes in C could not be built, so that is done in Python, more slowly; it takes $(C_PACKAGES)."
 	for kind in run $$kind; do # what run needs is part of dev
 		cat "$${files[$$kind]}" $(BUILT_FROM) | sha256sum >.venv/.$$kind

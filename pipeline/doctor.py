@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pipeline.encode import steps
+from pipeline.enrich import process_tree
 from pipeline.failure import UNUSABLE
 from pipeline.terminal import emit, table
 from probes import decoder
@@ -119,8 +120,8 @@ def check(host: Host) -> list[Check]:
 
 
 def _codec() -> Check:
-    """Which decoder and encoders run; those in Python are good as well, but slower."""
-    if decoder.IS_BUILT and steps.IS_BUILT:
+    """In what the inner loops run; in Python they are good as well, but slower."""
+    if decoder.IS_BUILT and process_tree.IS_BUILT and steps.IS_BUILT:
         return Check("codec", True, "in C")
     mend = "apt-get install gcc libc6-dev libpython3-dev, remove .venv, and run make again"
     return Check("codec", True, f"in Python, which is slower, for the one in C was not built: {mend}")

@@ -46,7 +46,7 @@ class Collector(Table, frozen=True, kw_only=True):
     ring_bytes: Annotated[int, Meta(ge=64 * _KIB, le=1 << 30)] = 8 * _MIB
     wakeup_bytes: Annotated[int, Meta(ge=_KIB, le=1 << 30)] = 256 * _KIB
     poll_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    span_bytes: Annotated[int, Meta(ge=4 * _KIB, le=64 * _MIB)] = 64 * _KIB
+    span_bytes: Annotated[int, Meta(ge=4 * _KIB, le=64 * _MIB)] = 128 * _KIB
     unix_sockets: bool = False
     uprobe_files: Annotated[int, Meta(ge=0, le=10_000)] = 128
     uprobe_search_s: Annotated[float, Meta(ge=1.0, le=_DAY)] = 60.0

@@ -186,6 +186,11 @@ def plan(event: type[ProcessEvent]) -> tuple[object, ...]:
         return _BYTES, member.offset, width(member.wire), True
 
     held = {"origin", "body", *members, *tails}
+    names = event.__struct_fields__
+    fillings = tuple(zip(names[len(names) - len(event.__struct_defaults__) :], event.__struct_defaults__, strict=True))
+    # A class that did more than take its fields, or made a new value for each instance, would have to be called.
+    assert not hasattr(event, "__post_init__")
+    assert {str, bytes} >= {type(filling) for _name, filling in fillings}
     return (
         event,
         event.data_type,
@@ -193,7 +198,8 @@ def plan(event: type[ProcessEvent]) -> tuple[object, ...]:
         tuple(members[name].offset for name in ("cpu", "sequence", "time_ns")),
         tuple(members[f"{name}_length"].offset for name in tails),
         len(shape.own_tails),
-        tuple(value(name) for name in event.__struct_fields__ if name in held),
+        tuple((name, *value(name)) for name in names if name in held),
+        fillings,
     )
 
 

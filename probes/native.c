@@ -7,8 +7,8 @@
  * No byte of a record is trusted: a record lies inside its span, its lengths
  * add up to its size, or it is malformed and nothing of it is looked at.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "slots.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -32,16 +32,24 @@ struct value {
 	uint32_t at;
 	uint32_t width;
 	bool is_remembered;	/* comes again and again with the same bytes */
+	Py_ssize_t slot;
+};
+
+/* A field that no record has. */
+struct filling {
+	Py_ssize_t slot;
+	PyObject *value;
 };
 
 struct plan {
-	PyObject *event;
+	PyTypeObject *event;
 	uint32_t kind;
 	uint32_t size;		/* bytes before the tails */
 	uint32_t cpu_at, sequence_at, time_at;
-	int values, tails, own_tails;
+	int values, fillings, tails, own_tails;
 	uint32_t length_at[MAX_TAILS];
 	struct value value[MAX_VALUES];
+	struct filling filling[MAX_VALUES];
 };
 
 struct decoder {
@@ -138,16 +146,20 @@ static bool find_tails(const struct plan *plan, const char *record, uint64_t siz
 	return tail[plan->tails] == size;
 }
 
-/* NULL with an exception; record and tails were checked. */
+/*
+ * NULL with an exception; record and tails were checked. What is made here is
+ * what a call of the class makes, which takes longer.
+ */
 static PyObject *event_of(struct decoder *self, const struct plan *plan, const char *record, const uint64_t *tail)
 {
-	PyObject *arguments[MAX_VALUES + 1], *event = NULL;
-	int at, made;
+	PyObject *event = plan->event->tp_alloc(plan->event, 0);
+	int at;
 
-	for (made = 0; made < plan->values; made++) {
-		const struct value *value = &plan->value[made];
+	for (at = 0; event && at < plan->values; at++) {
+		const struct value *value = &plan->value[at];
 		const char *start = record + value->at;
 		size_t size = value->width;
+		PyObject *made;
 
 		if (value->form == REST) {
 			size = tail[plan->tails - plan->own_tails] - value->at;
@@ -155,17 +167,17 @@ static PyObject *event_of(struct decoder *self, const struct plan *plan, const c
 			start = record + tail[value->at];
 			size = tail[value->at + 1] - tail[value->at];
 		}
-		arguments[made + 1] = value->form == NUMBER ? number(start, size) :
-				      value->form == SIGNED_NUMBER ? signed_number(start, size) :
-				      value->is_remembered ? remembered(self, start, size) :
-							     PyBytes_FromStringAndSize(start, size);
-		if (!arguments[made + 1])
-			goto out;
+		made = value->form == NUMBER	    ? number(start, size) :
+		       value->form == SIGNED_NUMBER ? signed_number(start, size) :
+		       value->is_remembered	    ? remembered(self, start, size) :
+						      PyBytes_FromStringAndSize(start, size);
+		if (made)
+			*(PyObject **)((char *)event + value->slot) = made;
+		else
+			Py_CLEAR(event);
 	}
-	event = PyObject_Vectorcall(plan->event, arguments + 1, made | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-out:
-	for (at = 0; at < made; at++)
-		Py_DECREF(arguments[at + 1]);
+	for (at = 0; event && at < plan->fillings; at++)
+		set_slot(event, plan->filling[at].slot, plan->filling[at].value);
 	return event;
 }
 
@@ -321,9 +333,13 @@ static bool is_inside(const struct plan *plan, uint64_t at, uint64_t width)
 static int read_value(struct plan *plan, PyObject *told)
 {
 	struct value *value = &plan->value[plan->values];
+	PyObject *name;
 	int form, is_remembered;
 
-	if (!PyArg_ParseTuple(told, "iIIp", &form, &value->at, &value->width, &is_remembered))
+	if (!PyArg_ParseTuple(told, "UiIIp", &name, &form, &value->at, &value->width, &is_remembered))
+		return -1;
+	value->slot = slot_of(plan->event, name);
+	if (value->slot < 0)
 		return -1;
 	value->form = form;
 	value->is_remembered = is_remembered;
@@ -344,23 +360,39 @@ static int read_value(struct plan *plan, PyObject *told)
 	return -1;
 }
 
-/* From (event, kind, size, (cpu, sequence, time), lengths, tails of its own, values); a reference to the event. */
+static int read_filling(struct plan *plan, PyObject *told)
+{
+	struct filling *filling = &plan->filling[plan->fillings];
+	PyObject *name, *value;
+
+	if (!PyArg_ParseTuple(told, "UO", &name, &value))
+		return -1;
+	filling->slot = slot_of(plan->event, name);
+	if (filling->slot < 0)
+		return -1;
+	filling->value = Py_NewRef(value);
+	plan->fillings++;
+	return 0;
+}
+
+/* From (event, kind, size, (cpu, sequence, time), lengths, tails of its own, values, fillings) */
 static int read_plan(struct plan *plan, PyObject *told)
 {
-	PyObject *lengths, *values;
+	PyObject *lengths, *values, *fillings;
 	Py_ssize_t at;
 
-	if (!PyArg_ParseTuple(told, "OII(III)O!iO!", &plan->event, &plan->kind, &plan->size, &plan->cpu_at,
+	if (!PyArg_ParseTuple(told, "O!II(III)O!iO!O!", &PyType_Type, &plan->event, &plan->kind, &plan->size, &plan->cpu_at,
 			      &plan->sequence_at, &plan->time_at, &PyTuple_Type, &lengths, &plan->own_tails, &PyTuple_Type,
-			      &values)) {
+			      &values, &PyTuple_Type, &fillings)) {
 		plan->event = NULL;
 		return -1;
 	}
 	Py_INCREF(plan->event);
 	plan->tails = PyTuple_GET_SIZE(lengths);
-	if (PyTuple_GET_SIZE(lengths) > MAX_TAILS || PyTuple_GET_SIZE(values) > MAX_VALUES || plan->own_tails < 0 ||
-	    plan->own_tails > plan->tails || plan->size < PREFIX_SIZE || !is_inside(plan, plan->cpu_at, 4) ||
-	    !is_inside(plan, plan->sequence_at, 8) || !is_inside(plan, plan->time_at, 8))
+	if (PyTuple_GET_SIZE(lengths) > MAX_TAILS || PyTuple_GET_SIZE(values) > MAX_VALUES ||
+	    PyTuple_GET_SIZE(fillings) > MAX_VALUES || plan->own_tails < 0 || plan->own_tails > plan->tails ||
+	    plan->size < PREFIX_SIZE || !is_inside(plan, plan->cpu_at, 4) || !is_inside(plan, plan->sequence_at, 8) ||
+	    !is_inside(plan, plan->time_at, 8) || PyType_IS_GC(plan->event))
 		goto wrong;
 	for (at = 0; at < plan->tails; at++) {
 		plan->length_at[at] = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(lengths, at));
@@ -369,6 +401,9 @@ static int read_plan(struct plan *plan, PyObject *told)
 	}
 	for (at = 0; at < PyTuple_GET_SIZE(values); at++)
 		if (read_value(plan, PyTuple_GET_ITEM(values, at)))
+			goto wrong;
+	for (at = 0; at < PyTuple_GET_SIZE(fillings); at++)
+		if (read_filling(plan, PyTuple_GET_ITEM(fillings, at)))
 			goto wrong;
 	return 0;
 wrong:
@@ -411,8 +446,13 @@ static void decoder_dealloc(PyObject *object)
 	PyTypeObject *type = Py_TYPE(object);
 	Py_ssize_t at;
 
-	for (at = 0; at < self->plans; at++)
-		Py_XDECREF(self->plan[at].event);
+	for (at = 0; at < self->plans; at++) {
+		struct plan *plan = &self->plan[at];
+
+		while (plan->fillings)
+			Py_DECREF(plan->filling[--plan->fillings].value);
+		Py_XDECREF(plan->event);
+	}
 	PyMem_Free(self->plan);
 	for (at = 0; at < PIECES; at++)
 		Py_XDECREF(self->piece[at]);

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import trio
 
+from pipeline.enrich.assignment import assignment
 from pipeline.enrich.cgroups import Candidate, Hierarchies
 from pipeline.enrich.runtimes import Description, Roots, describe
 from probes.decoder import origin_reader
@@ -21,6 +22,7 @@ from probes.event import ProcessEvent
 
 _origin, _read_origin = origin_reader()
 _CGROUP = _origin.index("cgroup")
+_assign_container = assignment("origin", "container")
 
 _NOWHERE = ""
 """The piece of a process in no container."""
@@ -79,13 +81,7 @@ class Containers:
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `container` of every event; waits at most `wait_s` for cgroups that were not seen before."""
-        known = self._by_origin
-        missed: list[ProcessEvent] = []
-        for event in events:
-            try:
-                event.container = known[event.origin]
-            except KeyError:
-                missed.append(event)
+        missed = _assign_container(events, self._by_origin)
         self._hits += len(events) - len(missed)
         if missed:
             await self._look_up(missed)

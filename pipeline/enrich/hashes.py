@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import trio
 
+from pipeline.enrich.assignment import assignment
 from pipeline.enrich.digests import Digest, Place
 from pipeline.enrich.held import Held, Order
 from pipeline.enrich.jobs import Job, Jobs
@@ -30,6 +31,7 @@ _END_S = 1.0
 """Seconds that are waited at the end for what is still being hashed."""
 
 _EXECUTABLE = HashedFile("exe_file", "exe", "exe_md5", "exe_hash_status", "exe_sha256")
+_assign_digest = assignment(_EXECUTABLE.file, _EXECUTABLE.md5, _EXECUTABLE.status)
 _NOT_CREATED = CreatedId(0, 0, 0, 0).pack()
 
 
@@ -88,16 +90,17 @@ class Hashes:
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set the digests and their statuses; those that `without_late` leaves out get theirs later."""
         known = self._known
-        waiting: list[_Wanted] = []
+        waiting = [
+            _Wanted(event, _EXECUTABLE, event.exe_file)
+            for event in _assign_digest(events, known)
+            if event.exe_file != NO_FILE
+        ]
         others = 0
-        for event in events:
-            digest = known.get(event.exe_file)
-            if digest is not None:
-                event.exe_md5, event.exe_hash_status = digest
-            elif event.exe_file != NO_FILE:
-                waiting.append(_Wanted(event, _EXECUTABLE, event.exe_file))
-            if event.hashed_file is not None:
-                others += self._look_at_other(event, event.hashed_file, waiting)
+        kinds: set[type[ProcessEvent]] = set(map(type, events))
+        if any(kind.hashed_file is not None for kind in kinds):
+            for event in events:
+                if event.hashed_file is not None:
+                    others += self._look_at_other(event, event.hashed_file, waiting)
         if len(known) > self._settings.cache_entries // 2:  # before that, nothing is near to being forgotten
             for key in {event.exe_file for event in events}:
                 self._use(key)

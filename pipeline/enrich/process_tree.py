@@ -21,7 +21,15 @@ from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
 from probes.slots import plain_assignment
-from probes.text import Remembered, cstring_text, to_text
+from probes.text import Remembered, cstring_text
+
+try:
+    from pipeline.enrich import native
+except ImportError:  # there was no C compiler
+    native = None  # type: ignore[assignment]
+
+IS_BUILT = native is not None
+"""Whether the usual turns are taken in C."""
 
 # Several fields of one piece at once cost less than a property each.
 _origin, _read_origin = origin_reader()
@@ -67,9 +75,15 @@ class ProcessTree:
     """At most `max_processes` processes, and lines of at most `depth` of them."""
 
     def __init__(
-        self, *, depth: int, max_processes: int, ask_proc: bool, tells_parents: Callable[[], bool] = lambda: True
+        self,
+        *,
+        depth: int,
+        max_processes: int,
+        ask_proc: bool,
+        tells_parents: Callable[[], bool] = lambda: True,
+        in_c: bool = IS_BUILT,
     ) -> None:
-        """`tells_parents`: whether anybody wants to know `parent`."""
+        """`tells_parents`: whether anybody wants to know `parent`; `in_c`: whether to take the usual turns in C."""
         self._depth = depth
         self._tells_parents = tells_parents
         self._ask_proc = ask_proc
@@ -85,27 +99,51 @@ class ProcessTree:
         self._by_origin: dict[bytes, Process] = {}
         """The parent as the kernel told it: another than made the process, where that one has ended."""
 
+        self._tracker: native.Tracker | None = None
+        if in_c:
+            places = _execution.index("exe_path"), _execution.index("result")
+            bodies = getattr(_read_execution, "__self__", _read_execution)
+            fresh = Process.__struct_defaults__
+            self._tracker = native.Tracker(
+                ProcessEvent, Execve, Process, fresh, (Fork, Exit), bodies, places, depth, max_processes
+            )
+
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `exe`, `pid_tree` and, where it is wanted, `parent` of every event, and learn from it."""
-        known = self._processes.get
-        parents, tells_parents = self._by_origin, self._tells_parents()
         self._seen += len(events)
-        for event in events:
-            process = known(event.tgid)
-            if process is None or (process.start != event.start_time and not _began(process, event.start_time)):
-                process = self._meet(event)
-            elif type(event) is Execve:
-                self._executed(process, event)
-            else:
-                self._other(process, event)
-            event.exe = process.exe
-            event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
-            if tells_parents:
-                parent = parents.get(event.origin) or self._parent_of(event)
-                if parent is not None:
-                    event.parent = parent.as_parent or self._as_parent(parent)
-            if process.has_ended:
-                process.line, process.epoch = "", -1
+        tell_parent = self._tell_parent if self._tells_parents() else None
+        if self._tracker is None:
+            for event in events:
+                self._take(event, tell_parent)
+            return
+        track, at = self._tracker.track, 0
+        while True:
+            shared = self._processes, self._by_origin, self._names, self._epoch, self._line, tell_parent
+            at = track(events, at, *shared)
+            if at == len(events):
+                break
+            self._take(events[at], tell_parent)
+            at += 1
+
+    def _take(self, event: ProcessEvent, tell_parent: Callable[[ProcessEvent], None] | None) -> None:
+        process = self._processes.get(event.tgid)
+        if process is None or (process.start != event.start_time and not _began(process, event.start_time)):
+            process = self._meet(event)
+        elif type(event) is Execve:
+            self._executed(process, event)
+        else:
+            self._other(process, event)
+        event.exe = process.exe
+        event.pid_tree = process.line if process.epoch == self._epoch else self._line(process)
+        if tell_parent is not None:
+            tell_parent(event)
+        if process.has_ended:
+            process.line, process.epoch = "", -1
+
+    def _tell_parent(self, event: ProcessEvent) -> None:
+        parent = self._by_origin.get(event.origin) or self._parent_of(event)
+        if parent is not None:
+            event.parent = parent.as_parent or self._as_parent(parent)
 
     def _executed(self, process: Process, event: Execve) -> None:
         body = _read_execution(event.body)
@@ -121,9 +159,9 @@ class ProcessTree:
             process.exe = self._exe_of(event.tgid, event.exe_file)
             process.exe_file = event.exe_file
             process.as_parent = ""
-        if isinstance(event, Fork):
+        if type(event) is Fork:
             self._forked(process, event)
-        elif isinstance(event, Exit):
+        elif type(event) is Exit:
             self._exited(process)
 
     def _meet(self, event: ProcessEvent) -> Process:
@@ -274,10 +312,11 @@ class ProcessTree:
             self._add(Process(each, start, self._processes.get(ppid), comm, b"", NO_FILE))
 
     def statistics(self) -> Mapping[str, int]:
+        unknown = self._unknown + (self._tracker.met if self._tracker is not None else 0)
         return {
             "size": len(self._processes),
-            "hits": self._seen - self._unknown,
-            "misses": self._unknown,
+            "hits": self._seen - unknown,
+            "misses": unknown,
             "ended": len(self._ended),
             "evictions": self._evictions,
         }
@@ -286,7 +325,7 @@ class ProcessTree:
 def _parent_piece(key: tuple[bytes, bytes]) -> str:
     """An event's `parent`, of the parent's name and executable."""
     comm, exe = key
-    return f"{cstring_text(comm)}\0{to_text(exe)}"
+    return f"{cstring_text(comm)}\0{cstring_text(exe)}"
 
 
 def _began(process: Process, start: int) -> bool:

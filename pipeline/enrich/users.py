@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.enrich.assignment import assignment
 from probes.decoder import origin_reader
 from probes.event import UNKNOWN, ProcessEvent
 from probes.text import Remembered
 
 _origin, _read_origin = origin_reader()
 _UID = _origin.index("uid")
+_assign_user = assignment("origin", "user", unless="container")
 
 _PASSWD = Path("/etc/passwd")
 
@@ -68,9 +70,8 @@ class Users:
         """Set `user` of every process event; not of one in a container, which has users of its own."""
         by_origin = self._by_origin
         self._seen += len(events)
-        for event in events:
-            if not event.container:
-                event.user = by_origin[event.origin]
+        for event in _assign_user(events, by_origin):
+            event.user = by_origin[event.origin]
 
     def _name(self, origin: bytes) -> str:
         user = self._users.get(_read_origin(origin)[_UID])

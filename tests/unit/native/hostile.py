@@ -9,6 +9,8 @@ import struct
 import sys
 from pathlib import Path
 
+import trio
+
 ROUNDS = 60
 OFFSETS = (0, 1_700_000_000_000_000_000, -(1 << 62))
 """Of the wall clock; few, for each makes all encoders anew."""
@@ -24,15 +26,17 @@ def load(name: str, path: Path) -> None:
 
 
 def main() -> None:
-    modules = ("probes.native", "pipeline.encode.native")
+    modules = ("probes.native", "pipeline.enrich.native", "pipeline.encode.native")
     for name, path in zip(modules, sys.argv[1:], strict=True):
         load(name, Path(path))
 
     from pipeline.decode import Sequences, decode_span
     from pipeline.encode import Encoder
     from pipeline.enrich.host import Host
+    from pipeline.enrich.process_tree import ProcessTree
     from pipeline.stages import new_ledger
     from probes.decoder import Decoder
+    from probes.event import ProcessEvent
     from probes.kernel.ring import Span
     from probes.layout import layout
     from probes.registry import all_events
@@ -52,6 +56,10 @@ def main() -> None:
                     struct.pack_into("<I", raw, member.offset, len(made or text))
             if member.name in {"cpu", "sequence", "flags"} and draw.random() < 0.8:
                 struct.pack_into("<I", raw, member.offset, draw.randrange(3))
+            if member.name in {"tgid", "ppid", "child_tgid"} and draw.random() < 0.9:
+                struct.pack_into("<I", raw, member.offset, draw.randrange(6))
+            if member.name.endswith("start_time") and draw.random() < 0.9:
+                struct.pack_into("<Q", raw, member.offset, draw.choice((7, 10_000_000, 10_000_001)))
         struct.pack_into("<II", raw, 0, len(raw), shape.event.data_type)
         match draw.randrange(8):
             case 0:
@@ -66,6 +74,7 @@ def main() -> None:
 
     decoders = [Decoder(all_events(), in_c=in_c) for in_c in (False, True)]
     encoders = [Encoder(run_id="run", in_c=in_c) for in_c in (False, True)]
+    trees = [ProcessTree(depth=3, max_processes=5, ask_proc=False, in_c=in_c) for in_c in (False, True)]
     for encoder in encoders:
         encoder.set_host(Host(hostname="h", local_ip="i", boot_id="b", machine_id="m"))
     made = 0
@@ -77,9 +86,10 @@ def main() -> None:
             places.append((len(data), len(each) + draw.choice((0, 0, 0, 0, 0, 1, 1 << 20))))
             data += each
         told = []
-        for decoder, encoder in zip(decoders, encoders, strict=True):
+        for decoder, tree, encoder in zip(decoders, trees, encoders, strict=True):
             ledger = new_ledger()
             events = decode_span(Span(data, places), decoder, Sequences(ledger), ledger)
+            trio.run(tree.enrich, [event for event in events if isinstance(event, ProcessEvent)])
             made += len(events)
             told.append((events, ledger.report(), encoder(events, "smith", offset), encoder(events, "ecs", offset)))
         assert told[0] == told[1]

@@ -46,16 +46,27 @@ def decode(data: bytes, records: Any) -> Any:
         (*PLAN[:4], (0,) * 17, *PLAN[5:]),
         (*PLAN[:5], -1, *PLAN[6:]),
         (*PLAN[:5], 99, *PLAN[6:]),
-        *((*PLAN[:6], (value,)) for value in [
+        *((*PLAN[:6], (("pid", *value),), PLAN[7]) for value in [
             (0, 0, 3, False), (0, PLAN[2] - 3, 4, False), (1, 0, 2, False), (2, 1, 0xFFFF_FFFF, False),
             (3, PLAN[2] + 1, 0, False), (4, 16, 0, False), (5, 0, 4, False), (-1, 0, 4, False),
         ]),
-        (*PLAN[:6], (PLAN[6][0],) * 65),
+        (*PLAN[:6], (PLAN[6][0],) * 65, PLAN[7]),
+        (*PLAN[:7], (PLAN[7][0],) * 65),
+        (msgspec.defstruct("Tracked", ["pid"]), *PLAN[1:]),
     ],
 )  # fmt: skip
 def test_a_plan_that_leaves_the_record_is_refused(wrong: Any) -> None:
     """No plan makes the decoder look outside the fixed part, or at a tail that is not there."""
     with pytest.raises(ValueError, match="cannot be followed"):
+        decoding.Decoder((wrong,))
+
+
+@pytest.mark.parametrize(
+    "wrong", [(*PLAN[:6], (("ppid", *PLAN[6][0][1:]),), PLAN[7]), (*PLAN[:7], (("data_type", ""),))]
+)
+def test_a_plan_fills_what_instances_hold(wrong: Any) -> None:
+    """A field that is a property, or the class's own, has no place in an instance."""
+    with pytest.raises(TypeError, match="do not hold"):
         decoding.Decoder((wrong,))
 
 

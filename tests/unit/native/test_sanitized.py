@@ -23,9 +23,9 @@ def library(name: str) -> str:
 
 @pytest.mark.skipif(not GCC or not Path(HEADERS, "Python.h").exists(), reason="needs gcc and libpython3-dev")
 def test_hostile_records_touch_no_memory_but_their_own(tmp_path: Path) -> None:
-    """Cut, lying and random records of every kind are decoded and encoded without a bad access, as Python does it."""
+    """Cut, lying and random records of every kind go from decoder to lines without a bad access, as Python does it."""
     built = []
-    for folder in ("probes", "pipeline/encode"):
+    for folder in ("probes", "pipeline/enrich", "pipeline/encode"):
         built.append(tmp_path / f"{folder.replace('/', '_')}.so")
         line = [
             GCC, "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-missing-field-initializers",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.enrich.process_tree import ProcessTree
+from pipeline.enrich.process_tree import IS_BUILT, ProcessTree
 from probes.event import ProcessEvent
 from probes.process.execve import Execve
 from probes.process.exit import Exit
@@ -80,9 +80,11 @@ class Life:
         return "->".join([*["..."] * (len(cut) < len(lives)), *names])
 
 
-def new_tree(*, depth: int = 1000, max_processes: int = 10_000, ask_proc: bool = False) -> ProcessTree:
+def new_tree(
+    *, depth: int = 1000, max_processes: int = 10_000, ask_proc: bool = False, in_c: bool = IS_BUILT
+) -> ProcessTree:
     """A tree that knows nobody."""
-    return ProcessTree(depth=depth, max_processes=max_processes, ask_proc=ask_proc)
+    return ProcessTree(depth=depth, max_processes=max_processes, ask_proc=ask_proc, in_c=in_c)
 
 
 async def told(tree: ProcessTree, *events: ProcessEvent) -> list[str]:

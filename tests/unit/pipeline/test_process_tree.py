@@ -5,21 +5,37 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.enrich.process_tree import IS_BUILT, ProcessTree
 from probes.event import ProcessEvent
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
-from tests.unit.pipeline.family import Life, new_tree, told
+from tests.unit.pipeline import family
+from tests.unit.pipeline.family import Life, told
 from tests.unit.pipeline.samples import SECOND, made
 
+NewTree = Callable[..., ProcessTree]
 
-async def test_a_child_descends_from_its_parent() -> None:
+
+@pytest.fixture(
+    params=[False, pytest.param(True, marks=pytest.mark.skipif(not IS_BUILT, reason="no tracker in C was built"))],
+    ids=["python", "c"],
+    scope="module",
+)
+def new_tree(request: pytest.FixtureRequest) -> NewTree:
+    """Both ways of the usual turns."""
+    return partial(family.new_tree, in_c=request.param)
+
+
+async def test_a_child_descends_from_its_parent(new_tree: NewTree) -> None:
     """A fork makes the child known: its first event already has its ancestors."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     shell, forked = init.forks(10, 1)
@@ -29,7 +45,7 @@ async def test_a_child_descends_from_its_parent() -> None:
     assert lines == ["1(init)", "1(init)->10(bash)", "1(init)->10(bash)", "1(init)->10(bash)->11(bash)"]
 
 
-async def test_an_execution_renames() -> None:
+async def test_an_execution_renames(new_tree: NewTree) -> None:
     """From its execution on a process has its new name, in that very event too; a failure changes nothing."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     shell, forked = init.forks(10, 1)
@@ -37,7 +53,7 @@ async def test_an_execution_renames() -> None:
     assert lines[1:] == ["1(init)->10(ls)"] * 3
 
 
-async def test_an_execution_renames_in_lines_of_descendants() -> None:
+async def test_an_execution_renames_in_lines_of_descendants(new_tree: NewTree) -> None:
     """A process that had children when it executed has its new name in their lines and their children's."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     shell, forked = init.forks(10, 1)
@@ -52,7 +68,7 @@ async def test_an_execution_renames_in_lines_of_descendants() -> None:
     assert lines == ["1(init)->10(zsh)", "1(init)->10(zsh)->11(init)->12(cat)"]
 
 
-async def test_ancestors_that_ended_are_still_named() -> None:
+async def test_ancestors_that_ended_are_still_named(new_tree: NewTree) -> None:
     """A parent that ended before its child stays the child's parent."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     shell, forked = init.forks(10, 1)
@@ -63,7 +79,7 @@ async def test_ancestors_that_ended_are_still_named() -> None:
     assert line == "1(init)->10(bash)->11(daemon)"
 
 
-async def test_an_unknown_process_and_its_unknown_parent() -> None:
+async def test_an_unknown_process_and_its_unknown_parent(new_tree: NewTree) -> None:
     """Of a process whose fork was not seen, its own event says who it is and which pid its parent is."""
     tree = new_tree()
     child = Life(20, 5, Life(19, 4), comm=b"late")
@@ -75,7 +91,7 @@ async def test_an_unknown_process_and_its_unknown_parent() -> None:
     ("depth", "line"),
     [(1, "...->4(d)"), (2, "...->3(c)->4(d)"), (3, "...->2(b)->3(c)->4(d)"), (4, None), (9, None)],
 )
-async def test_long_lines_are_cut(depth: int, line: str | None) -> None:
+async def test_long_lines_are_cut(depth: int, line: str | None, new_tree: NewTree) -> None:
     """Beyond the depth the oldest ancestors are an ellipsis; what fits has none."""
     tree, lives = new_tree(depth=depth), [Life(1, 0, comm=b"a")]
     events: list[ProcessEvent] = [lives[0].executes(b"a")]
@@ -87,7 +103,7 @@ async def test_long_lines_are_cut(depth: int, line: str | None) -> None:
     assert lines[-1] == (line or "1(a)->2(b)->3(c)->4(d)")
 
 
-async def test_a_reused_pid_is_another_process() -> None:
+async def test_a_reused_pid_is_another_process(new_tree: NewTree) -> None:
     """A pid's second life has neither the first one's parent, name nor executable, nor its children."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     first, forked = init.forks(10, 1)
@@ -101,7 +117,7 @@ async def test_a_reused_pid_is_another_process() -> None:
     assert await told(tree, orphan.ends()) == ["1(init)->10(evil)->11(init)"]
 
 
-async def test_a_reused_pid_whose_fork_was_lost() -> None:
+async def test_a_reused_pid_whose_fork_was_lost(new_tree: NewTree) -> None:
     """A second life that is only known from its own event is another process all the same."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     first, forked = init.forks(10, 1)
@@ -114,7 +130,7 @@ async def test_a_reused_pid_whose_fork_was_lost() -> None:
     assert not event.exe
 
 
-async def test_the_parent_by_name_and_executable() -> None:
+async def test_the_parent_by_name_and_executable(new_tree: NewTree) -> None:
     """An event names its parent and the parent's executable as they were then."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     shell, forked = init.forks(10, 1)
@@ -129,7 +145,7 @@ async def test_the_parent_by_name_and_executable() -> None:
     assert (first.parent_name, first.parent_exe) == ("bash", "/bin/bash")
 
 
-async def test_the_parent_is_the_one_that_the_kernel_told() -> None:
+async def test_the_parent_is_the_one_that_the_kernel_told(new_tree: NewTree) -> None:
     """A process whose parent ended is told with the name of whose child it is now, beside that one's id."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     service, forked = init.forks(9, 1)
@@ -147,7 +163,7 @@ async def test_the_parent_is_the_one_that_the_kernel_told() -> None:
     assert (event.ppid, event.parent_name, event.parent_exe) == (9, "service", "/bin/service")
 
 
-async def test_a_parents_pid_that_had_another_life() -> None:
+async def test_a_parents_pid_that_had_another_life(new_tree: NewTree) -> None:
     """A parent is never told by the name of another life of its pid."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     first, forked = init.forks(10, 1)
@@ -159,7 +175,7 @@ async def test_a_parents_pid_that_had_another_life() -> None:
     assert (event.parent_name, event.parent_exe) == ("", "")
 
 
-async def test_a_pid_reused_within_a_clock_tick() -> None:
+async def test_a_pid_reused_within_a_clock_tick(new_tree: NewTree) -> None:
     """Two lives that began within one tick of /proc's clock are two, where both starts are known exactly."""
     tree, init = new_tree(), Life(1, 0, comm=b"init")
     first, forked = init.forks(10, 1)
@@ -171,7 +187,7 @@ async def test_a_pid_reused_within_a_clock_tick() -> None:
     assert not event.exe
 
 
-async def test_executables() -> None:
+async def test_executables(new_tree: NewTree) -> None:
     """A process has the path of its last execution, and so have its children; a failure changes nothing."""
     tree, init = new_tree(), Life(1, 0)
     shell, forked = init.forks(10, 1)
@@ -183,7 +199,7 @@ async def test_executables() -> None:
     assert [event.exe for event in (executed, failed, child_forked, ended)] == [b"/bin/bash"] * 4
 
 
-async def test_an_execution_that_was_not_seen() -> None:
+async def test_an_execution_that_was_not_seen(new_tree: NewTree) -> None:
     """Where the record's executable is not the last one told, no path is better than a wrong one."""
     tree, shell = new_tree(), Life(10, 1, Life(1, 0))
     await told(tree, shell.executes(b"bash"))
@@ -200,7 +216,7 @@ ACTIONS = st.lists(
 
 
 @given(ACTIONS, st.integers(1, 6), st.integers(1, 20))
-async def test_any_history(actions: list[tuple[str, int, int]], depth: int, size: int) -> None:
+async def test_any_history(new_tree: NewTree, actions: list[tuple[str, int, int]], depth: int, size: int) -> None:
     """Whatever processes fork, execute, end and reuse each other's pids, every event has its true line."""
     tree, init = new_tree(depth=depth), Life(1, 0, comm=b"init")
     alive, events, expected = {1: init}, [], []
@@ -225,7 +241,7 @@ async def test_any_history(actions: list[tuple[str, int, int]], depth: int, size
     assert lines == expected
 
 
-async def test_memory_is_bounded() -> None:
+async def test_memory_is_bounded(new_tree: NewTree) -> None:
     """200,000 short-lived processes leave no more behind than the bound; a living one keeps its line."""
     tree = new_tree(depth=8, max_processes=4096)
     init = Life(1, 0, comm=b"init")
@@ -250,7 +266,7 @@ async def test_memory_is_bounded() -> None:
     assert fork.pid_tree == "1(init)->2(server)"
 
 
-async def test_a_chain_of_short_lived_parents_is_bounded() -> None:
+async def test_a_chain_of_short_lived_parents_is_bounded(new_tree: NewTree) -> None:
     """A process that flees from pid to pid does not keep all its former lives in memory."""
     tree = new_tree(depth=4, max_processes=1024)
     life, blocks = Life(1, 0, comm=b"worm"), []
