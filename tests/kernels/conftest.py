@@ -15,6 +15,8 @@ from tests.kernels.releases import RELEASES, Release
 from tests.kernels.results import record
 from tests.live.guests import FORMS
 
+_RUNS = pytest.StashKey[list[Run]]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--in-guests", default="", metavar="EXPRESSION", help="of the live tests, run these (as -k) only")
@@ -43,5 +45,15 @@ def guests(
         plan = Plan.make(forms, option("in_guests"), tmp_path_factory.mktemp("programs"))
         ends = {release: pool.submit(lambda ready: run(ready.result(), plan), prepared[release]) for release in asked}
         yield lambda release: ends[release].result()
+        request.config.stash[_RUNS] = [end.result() for end in ends.values() if not end.exception()]
         if option("record"):
             record(end.result() for end in ends.values())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for each in config.stash.get(_RUNS, []):
+        passed = sum(outcome == "passed" for outcome in each.outcomes.values())
+        terminalreporter.write_line(
+            f"Linux {each.kernel.version}: {passed} of {len(each.tests)} tests passed; "
+            f"{each.ended.seconds:.0f} s, of the processor {each.ended.cpu_s:.0f} s"
+        )

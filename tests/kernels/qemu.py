@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +24,10 @@ _COMMAND_LINE = (
     "oops=panic",
     "mitigations=off",  # emulated, they protect nobody and cost much
     "init_on_alloc=0",  # so does this
+    "hardened_usercopy=off",  # and these
+    "randomize_kstack_offset=off",
+    "transparent_hugepage=never",  # for a page of a region with large ones, QEMU forgets all that it has translated
+    "psi=0",  # counted at every switch of tasks
     "tsc=reliable",  # a guest that waits for a processor would doubt its clock, and take one that is slow to read
     "rcupdate.rcu_expedited=1",  # a wait for running programs takes seconds otherwise
     "lsm=lockdown,yama,apparmor,bpf",
@@ -36,6 +43,9 @@ class Ended:
     """A guest that has ended."""
 
     seconds: float
+    cpu_s: float
+    """What QEMU took of the processors."""
+
     results: Path
     """The folder with what the job left, and with the console."""
 
@@ -58,20 +68,36 @@ def boot(kernel: Kernel, results: Path, job: str, folders: Sequence[Path], *, li
     write_initramfs(kernel, initramfs)
     at = time.monotonic()
     try:
-        qemu = subprocess.run(
-            _command(kernel, initramfs, results),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            check=False,
-        )
-        said = f"qemu ended with {qemu.returncode}: {qemu.stderr.strip()}" if qemu.returncode else ""
-    except subprocess.TimeoutExpired:
-        said = f"hangs: not done after {limit_s:.0f} s"
+        said, cpu_s = _run(_command(kernel, initramfs, results), limit_s)
     finally:
         initramfs.unlink()
-    return Ended(time.monotonic() - at, results, said or trouble(results))
+    return Ended(time.monotonic() - at, cpu_s, results, said or trouble(results))
+
+
+def _run(command: Sequence[str], limit_s: float) -> tuple[str, float]:
+    """Why QEMU did not end well, empty if it did; and the processor's seconds that it took."""
+    hangs = threading.Event()
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
+
+        def end() -> None:
+            hangs.set()
+            process.kill()
+
+        limit = threading.Timer(limit_s, end)
+        limit.start()
+        try:
+            # Popen.wait does not tell of the processor.
+            _pid, status, used = os.wait4(process.pid, 0)
+        finally:
+            limit.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        stderr.seek(0)
+        said = stderr.read().decode(errors="replace").strip()
+    cpu_s = used.ru_utime + used.ru_stime
+    if hangs.is_set():
+        return f"hangs: not done after {limit_s:.0f} s", cpu_s
+    return (f"qemu ended with {process.returncode}: {said}" if process.returncode else ""), cpu_s
 
 
 def trouble(results: Path) -> str:

@@ -17,7 +17,10 @@ LIMIT_S = 30.0 * _FACTOR
 """What takes longer than this has failed; an emulated machine gets a multiple."""
 
 _PAUSE_S = 0.005 if _FACTOR == 1 else 0.02
-"""Between two looks; each takes the only processor of an emulated machine away from what is waited for."""
+"""Between two looks, at first; each takes the only processor of an emulated machine from what is waited for."""
+
+_LONG_PAUSE_S = 0.5
+"""Between two looks at what takes long; on the way there, a twentieth of the time that was waited."""
 
 NEED_MODULES = {"load_module", "usb"}
 """Probes that a kernel without loadable modules, or without kprobes and fentry, cannot have."""
@@ -30,10 +33,11 @@ Found = TypeVar("Found")
 
 def until(look: Callable[[], Found | None], what: str, limit_s: float = LIMIT_S) -> Found:
     """What `look` gives, as soon as that is something. Fails after `limit_s`."""
-    deadline = time.monotonic() + limit_s
+    began = time.monotonic()
     while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
-        time.sleep(_PAUSE_S)
+        waited = time.monotonic() - began
+        assert waited < limit_s, f"not within {limit_s} s: {what}"
+        time.sleep(min(max(_PAUSE_S, waited / 20), _LONG_PAUSE_S))
     return found
 
 
