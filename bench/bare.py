@@ -35,8 +35,8 @@ from sinks.kafka import KafkaConfig
 from sinks.protocol import Schema, SinkConfig
 
 BATCH_EVENTS = 1000
-_LIST_EVENTS = 160
-"""Of executions in a span of a full ring."""
+_LIST_EVENTS = 320
+"""Of executions in a span of a full ring (`collector.span_bytes`)."""
 
 Message = tuple[bytes, bytes, list[tuple[str, bytes]]]
 """Key, value, headers."""

@@ -121,22 +121,28 @@ async def gather(
     async with receive, send:
         ended = False
         while not ended:
-            with trio.move_on_at(deadline) as aged:
-                try:
-                    some = await receive.receive()
-                except trio.EndOfChannel:
-                    ended = True
-                else:
-                    if batch is None:
-                        now = boot_offset()
-                        if abs(now - offset) >= _CLOCK_SET_NS:
-                            offset = now
-                        batch = Batch(needs(), offset)
-                        deadline = trio.current_time() + age_s
-                    began = time.perf_counter()
-                    batch.add(some, encode)
-                    latency.took(time.perf_counter() - began, len(some))
-                    del some  # else they would stay until the next ones come
-            if batch is not None and (ended or aged.cancelled_caught or len(batch) >= events):
+            some: list[HostEvent] = []
+            try:
+                some = receive.receive_nowait()
+            except trio.EndOfChannel:
+                ended = True
+            except trio.WouldBlock:
+                with trio.move_on_at(deadline):
+                    try:
+                        some = await receive.receive()
+                    except trio.EndOfChannel:
+                        ended = True
+            if some:
+                if batch is None:
+                    now = boot_offset()
+                    if abs(now - offset) >= _CLOCK_SET_NS:
+                        offset = now
+                    batch = Batch(needs(), offset)
+                    deadline = trio.current_time() + age_s
+                began = time.perf_counter()
+                batch.add(some, encode)
+                latency.took(time.perf_counter() - began, len(some))
+                del some  # else they would stay until the next ones come
+            if batch is not None and (ended or len(batch) >= events or trio.current_time() >= deadline):
                 await pass_on(send, batch)
                 batch, deadline = None, math.inf

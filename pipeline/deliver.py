@@ -20,6 +20,7 @@ from pipeline.batch import Batch, Needs
 from pipeline.latency import Latency
 from pipeline.ledger import Ledger
 from pipeline.outlet import Open, Outlet, needs_of
+from pipeline.passing import take_turn
 from sinks.protocol import SinkConfig, SinkError
 from sinks.spool import SpoolConfig, open_spool
 
@@ -72,9 +73,12 @@ class Delivery:
                     async for batch in receive:
                         if batch.needs.cover(self._needs):
                             self._newer_batch.set()
-                        async with self._changing:
+                        await take_turn(self._changing)
+                        try:
                             for outlet in self._outlets.values():
                                 await outlet.offer(batch)
+                        finally:
+                            self._changing.release()
                 async with self._changing:
                     self._no_more_batches = True
                     for outlet in self._outlets.values():

@@ -15,6 +15,7 @@ from pipeline.batch import Batch, Needs
 from pipeline.joined import MOST, Countable, joined
 from pipeline.latency import Latency
 from pipeline.ledger import Counts, Ledger
+from pipeline.passing import pass_on
 from sinks.protocol import Sink, SinkClosed, SinkConfig, SinkError, SinkUnavailable
 
 Open = Callable[[SinkConfig], AbstractAsyncContextManager[Sink]]
@@ -62,7 +63,7 @@ class Outlet:
             if self.config.when_full == "drop":
                 self._send.send_nowait(batch)
             else:
-                await self._send.send(batch)
+                await pass_on(self._send, batch)
         except trio.WouldBlock:
             self._ledger.dropped_queue(self.name, batch.counts)
         except trio.BrokenResourceError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From one stage to the next."""
+"""From one stage to the next, without turns of the loop that nobody needs: each costs as much as some events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 async def pass_on(send: trio.MemorySendChannel[_T], value: _T) -> None:
-    """As ``send.send``, without a turn of the loop where there is room: a turn costs as much as some events.
+    """As ``send.send``, without a turn of the loop where there is room.
 
     Not always a checkpoint, so the caller must have another one.
     """
@@ -19,3 +19,14 @@ async def pass_on(send: trio.MemorySendChannel[_T], value: _T) -> None:
         send.send_nowait(value)
     except trio.WouldBlock:
         await send.send(value)
+
+
+async def take_turn(lock: trio.Lock) -> None:
+    """As ``lock.acquire``, without a turn of the loop where nobody holds it.
+
+    Not always a checkpoint, as above.
+    """
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
