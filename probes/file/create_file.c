@@ -67,7 +67,7 @@ int create_file_open_returned(struct pt_regs *ctx)
  */
 static __always_inline bool create_file_is_plain(struct hl_sys_exit *ctx)
 {
-#ifdef HL_BPF_FUNC_task_pt_regs
+#if defined(HL_BPF_FUNC_task_pt_regs) && !defined(HL_KFUNC_RDONLY_CAST)
 	u64 flags = CREATE_FILE_O_CREAT;
 
 	if (ctx->number == CREATE_FILE_NR_OPENAT)
@@ -76,7 +76,7 @@ static __always_inline bool create_file_is_plain(struct hl_sys_exit *ctx)
 		flags = FOLLOW(hl_user_registers(), si);
 	return !(flags & (CREATE_FILE_O_CREAT | CREATE_FILE_O_TMPFILE));
 #else
-	return false;	/* to find the registers takes as long as to look at the file */
+	return false;	/* to look at the file takes no longer than to find the registers */
 #endif
 }
 

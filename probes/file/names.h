@@ -44,7 +44,7 @@ static __always_inline void names_walk_up(struct hl_record *record, struct path 
 static __always_inline const char *names_walk_to_start(struct hl_record *record, s32 directory,
 						       const char *name)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct fs_struct *fs = READ(task->fs);
 	struct path *start = &fs->pwd;
 	char next[4] = {};

@@ -110,6 +110,10 @@ class Btf:
             self._structs[found.id] = Struct(found.name, found.size, self._flatten(found.id))
         return self._structs[found.id]
 
+    def struct_id(self, name: str) -> int | None:
+        """Type id of the structure or union with this tag; None if the kernel has none."""
+        return self._index.tags.get(self._index.find(name))
+
     def member(self, path: str) -> Member | None:
         """The member at ``struct.member`` or ``struct.member.member``, at its flat offset; None if absent."""
         name, *steps = path.split(".")

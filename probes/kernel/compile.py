@@ -19,7 +19,7 @@ from probes.kernel.fit import Fitted, fit
 from probes.kernel.headers import write_tree
 from probes.kernel.histogram import programs as programs_timed
 from probes.kernel.messages import FormReport, HookReport, Request
-from probes.kernel.object import Link, Map, Object, Program, boot_id, relocations
+from probes.kernel.object import RDONLY_CAST, Link, Map, Object, Program, boot_id, relocations, with_kfunc
 from probes.kernel.program import TRACING
 from probes.kernel.source import compose, tail_slots
 from probes.probe import Hook
@@ -101,7 +101,7 @@ class Compiler:
             (tail.program, tail.mechanism, slots[tail]) for tail in callees if traced or tail.mechanism not in TRACING
         ]
         for name, mechanism, slot in (*wanted, (hook.program, hook.mechanism, None)):
-            code = _code(module, name)
+            code = with_kfunc(_code(module, name), self._btf.function(RDONLY_CAST) or 0)
             target = hook.target if traced else ""
             yield Program(name, mechanism, code, relocations(code, names), function, target, slot)
 

@@ -22,12 +22,49 @@
  * it knew of memory, so that its states meet again and loops load.
  */
 
-/* One member of a kernel struct; 0 where the pointer leads nowhere. */
+/*
+ * One member of a kernel struct; 0 where the pointer leads nowhere. From Linux 6.2
+ * on it is a load, which the kernel lets fail: a call of a helper takes ten times
+ * as long. The call in it is none: the verifier takes it out.
+ */
+#ifdef HL_KFUNC_RDONLY_CAST
+static const void *(*hl_readable)(const void *address, u32 type) = (void *)HL_KFUNC_RDONLY_CAST;
+
+static __always_inline void hl_load(void *to, const u32 size, const void *from)
+{
+	const void *at = hl_readable(from, HL_TYPE_OF_WORD);
+
+	if (size == 8)
+		*(u64 *)to = *(const u64 *)at;
+	else if (size == 4)
+		*(u32 *)to = *(const u32 *)at;
+	else if (size == 2)
+		*(u16 *)to = *(const u16 *)at;
+	else
+		*(u8 *)to = *(const u8 *)at;
+}
+
+/* By this name bcc leaves its last argument alone. */
+#define READ(member) ({							\
+	void (*const bpf_probe_read_kernel)(void *, u32, const void *) = hl_load; \
+	typeof(member) __value;						\
+									\
+	_Static_assert(sizeof(member) <= 8 && !(sizeof(member) & (sizeof(member) - 1)), "a load is of 1, 2, 4 or 8 bytes"); \
+	bpf_probe_read_kernel(&__value, sizeof(__value), &(member));	\
+	__value;							\
+})
+
+/* The same of an address. */
+#define READ_INTO(value, address) ((value) = READ(*(address)))
+#else
 #define READ(member) ({							\
 	typeof(member) __value;						\
 	bpf_probe_read_kernel(&__value, sizeof(__value), &(member));	\
 	__value;							\
 })
+
+#define READ_INTO(value, address) bpf_probe_read_kernel(&(value), sizeof(value), address)
+#endif
 
 #define READ_OF(pointer, member) READ((pointer)->member)
 
@@ -213,7 +250,7 @@ static __always_inline struct file *hl_descriptor(u32 number)
 	struct file *file = NULL;
 
 	if (table && number < FOLLOW(table, max_fds))
-		bpf_probe_read_kernel(&file, sizeof(file), FOLLOW(table, fd) + number);
+		READ_INTO(file, FOLLOW(table, fd) + number);
 	return file;
 }
 
@@ -234,7 +271,7 @@ static __always_inline u32 hl_pid_of_type(struct signal_struct *signal, int type
 {
 	struct pid *pid = NULL;
 
-	bpf_probe_read_kernel(&pid, sizeof(pid), (void *)&signal->pids + type * sizeof(pid));
+	READ_INTO(pid, (struct pid **)((void *)&signal->pids + type * sizeof(pid)));
 	return READ(((struct upid *)&pid->numbers)->nr);
 }
 
@@ -732,11 +769,13 @@ struct hl_step {
 
 static __always_inline void hl_read_step(struct hl_step *step, struct dentry *dentry)
 {
+#ifndef HL_KFUNC_RDONLY_CAST
 	if (offsetof(struct dentry, d_name.name) - offsetof(struct dentry, d_parent) == offsetof(struct hl_step, name) &&
 	    offsetof(struct dentry, d_name.len) - offsetof(struct dentry, d_parent) == offsetof(struct hl_step, length)) {
 		bpf_probe_read_kernel(step, sizeof(*step), &dentry->d_parent);
 		return;
 	}
+#endif
 	step->parent = READ(dentry->d_parent);
 	step->length = READ(dentry->d_name.len);
 	step->name = READ(dentry->d_name.name);

@@ -16,6 +16,15 @@ _INSTRUCTION = struct.Struct("<BBhi")
 _LOAD_64, _MAP_FD = 0x18, 1
 """The instruction that loads 64 bits, and BPF_PSEUDO_MAP_FD as its source register."""
 
+_CALL, _PSEUDO_KFUNC = 0x85, 2
+"""The instruction that calls a helper and, with BPF_PSEUDO_KFUNC_CALL as its source register, a function by BTF id."""
+
+RDONLY_CAST = "bpf_rdonly_cast"
+"""The kernel function that lets a program load from any address, Linux 6.2."""
+
+KFUNC = 0x40000000
+"""What the C calls it by: the number of no helper."""
+
 TAIL_MAPS: Mapping[Mechanism, str] = {
     "fentry": "hl_fentry_tails",
     "fexit": "hl_fexit_tails",
@@ -136,6 +145,16 @@ def relocations(code: bytes, names: Mapping[int, str]) -> tuple[tuple[int, str],
         if operation == _LOAD_64 and registers >> 4 == _MAP_FD:
             found.append((at, names[value]))
     return tuple(found)
+
+
+def with_kfunc(code: bytes, function: int) -> bytes:
+    """The instructions, calls of `KFUNC` being of the kernel function of that BTF id."""
+    done = bytearray(code)
+    for at in range(0, len(code), _INSTRUCTION.size):
+        operation, registers, offset, value = _INSTRUCTION.unpack_from(code, at)
+        if (operation, registers >> 4, value) == (_CALL, 0, KFUNC):
+            _INSTRUCTION.pack_into(done, at, _CALL, _PSEUDO_KFUNC << 4, offset, function)
+    return bytes(done)
 
 
 def boot_id() -> str:

@@ -12,10 +12,13 @@ from probes.kernel.btf import Btf
 from probes.kernel.features import kernel_release, kernel_version
 from probes.kernel.fit import Fitted
 from probes.kernel.histogram import timed
-from probes.kernel.object import TAIL_MAPS, TAIL_SLOTS
+from probes.kernel.object import KFUNC, RDONLY_CAST, TAIL_MAPS, TAIL_SLOTS
 from probes.layout import c_header
 from probes.probe import TailProgram
 from probes.registry import c_file
+
+_WORD = "pt_regs"
+"""A kernel struct that begins with an integer of 64 bits."""
 
 _PROBES = Path(__file__).parents[1]
 
@@ -60,6 +63,8 @@ def _defines(fitted: Fitted, btf: Btf) -> Iterator[str]:
     for helper in ("get_current_task_btf", "task_pt_regs"):
         if btf.enumerator(f"BPF_FUNC_{helper}") is not None:
             yield f"#define HL_BPF_FUNC_{helper} 1\n"
+    if btf.function(RDONLY_CAST) is not None and (word := btf.struct_id(_WORD)) is not None:
+        yield f"#define HL_KFUNC_RDONLY_CAST {KFUNC}\n#define HL_TYPE_OF_WORD {word}\n"
     if kernel_version(kernel_release()) >= _PREEMPTIBLE_SINCE:
         yield "#define HL_PREEMPTIBLE 1\n"
     name, form = fitted.probe.name.upper(), fitted.form.name.upper()

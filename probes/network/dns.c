@@ -245,7 +245,7 @@ static __always_inline bool dns_read_arguments(struct dns_call *call, struct pt_
 /* Since Linux 6.3. Whatever a socket received, before its call returns: the data is in the caller's buffer, the name is not yet. */
 int dns_received(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct sock *sock = (struct sock *)ctx->args[0];
 	s32 result = ctx->args[1];
 	struct pt_regs *registers;

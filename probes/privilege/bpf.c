@@ -142,7 +142,7 @@ static __always_inline void bpf_call_ancestors(struct hl_bpf *body, struct task_
 
 int bpf_call_returned(struct hl_sys_exit *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct hl_record *record = hl_begin(HL_KIND_BPF, HL_SLOT_BPF, HL_SIZE_BPF);
 	struct pt_regs *registers = hl_user_registers();
 	struct mm_struct *mm = READ(task->mm);

@@ -103,7 +103,7 @@ static __always_inline struct hl_record *load_module_begin(const struct load_mod
 /* Points the walk at the next path of the record; false where there is none. */
 static __always_inline bool load_module_start_path(struct hl_record *record)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct fs_struct *fs = READ(task->fs);
 	struct file *file = (struct file *)record->passed[0];
 

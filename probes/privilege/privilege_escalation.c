@@ -86,7 +86,7 @@ static __always_inline void privilege_escalation_remember(u32 thread, const stru
 static __always_inline void privilege_escalation_tell(u32 seen_at, const struct hl_ids *ids,
 						      const struct hl_ids *before)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct task_struct *leader = READ(task->group_leader);
 	struct task_struct *ancestor = READ(leader->real_parent);
 	struct hl_privilege_escalation *body;
@@ -161,7 +161,7 @@ int privilege_escalation_executed(struct bpf_raw_tracepoint_args *ctx)
 
 int privilege_escalation_ids_set(void *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	const struct cred *cred = READ(task->real_cred);
 	u32 thread = bpf_get_current_pid_tgid();
 	struct hl_ids ids = {};

@@ -21,7 +21,7 @@ BPF_TABLE("lru_hash", u32, struct update_cred_ids, update_cred_before, 4096);
 
 static __always_inline struct update_cred_ids update_cred_current(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	/* The task's own: what it acts with (cred) may be lent to it. */
 	const struct cred *cred = READ(task->real_cred);
 	struct update_cred_ids ids = {};

@@ -41,7 +41,7 @@ static __always_inline struct file *execve_standard_file(struct hl_record *recor
 /* Points the walk at the next path of the record; false where there is none. */
 static __always_inline bool execve_start_path(struct hl_record *record)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct mm_struct *mm = READ(task->mm);
 	struct fs_struct *fs = READ(task->fs);
 	struct file *file;
@@ -284,7 +284,7 @@ int execve_succeeded(void *ctx)
 
 int execve_succeeded_paths(void *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct mm_struct *mm = READ(task->mm);
 	struct hl_record *record = hl_this_record_in(HL_LANE_OF(HL_FORM_EXECVE));
 	struct hl_execve *body;
@@ -322,7 +322,7 @@ int execve_succeeded_paths(void *ctx)
 /* Finds the socket, between the paths and the arguments. */
 int execve_succeeded_socket(void *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct mm_struct *mm = READ(task->mm);
 	struct hl_record *record = hl_this_record_in(HL_LANE_OF(HL_FORM_EXECVE));
 	struct hl_execve *body;

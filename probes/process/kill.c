@@ -10,7 +10,7 @@
 /* A process, or its negative: a process group; -1: whatever may be signalled. */
 static __always_inline s32 kill_from_caller(s32 number)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 
 	if (number == -1)
 		return -1;

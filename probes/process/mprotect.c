@@ -113,7 +113,7 @@ static __always_inline struct vm_area_struct *mprotect_find(struct mm_struct *mm
 /* Attached to the returns of mprotect and pkey_mprotect. */
 int mprotect_returned(struct hl_sys_exit *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct pt_regs *registers = hl_user_registers();
 	u64 protection = READ(registers->dx);
 	struct hl_record *record;

@@ -36,7 +36,7 @@ static __always_inline struct pid *pids_find(struct pid_namespace *ns, u32 numbe
 /* What the caller calls `number`; 0 where there is no such process (any more). */
 static __always_inline u32 pids_from_caller(u32 number)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct pid *own = READ(task->thread_pid);
 	u32 level = READ(own->level);
 	struct upid *upid = (struct upid *)&own->numbers + (level & 31);

@@ -157,9 +157,8 @@ static __always_inline void socket_owner_begin(struct socket_owner_search *searc
 	search->cut = false;
 	search->no_loopback = settings && settings->exclude_loopback;
 	if (is_piped) {
-		bpf_probe_read_kernel(&group, sizeof(group), (void *)&signal->pids + HL_PIDTYPE_PGID * sizeof(group));
-		bpf_probe_read_kernel(&search->member, sizeof(search->member),
-				      (void *)&group->tasks + HL_PIDTYPE_PGID * sizeof(void *));
+		READ_INTO(group, (struct pid **)((void *)&signal->pids + HL_PIDTYPE_PGID * sizeof(group)));
+		READ_INTO(search->member, (void **)((void *)&group->tasks + HL_PIDTYPE_PGID * sizeof(void *)));
 	}
 	socket_owner_note(task, &search->line[0]);
 	socket_owner_look_at(search, &search->line[0]);
@@ -178,7 +177,7 @@ static __always_inline bool socket_owner_next(struct socket_owner_search *search
 		struct fdtable *table = READ(files->fdt);
 
 		search->members++;
-		bpf_probe_read_kernel(&search->member, sizeof(search->member), member);
+		READ_INTO(search->member, (void **)member);
 		process->pid = READ(task->tgid);
 		process->files = READ(table->fd);
 		process->bits = READ(table->open_fds);
@@ -302,7 +301,7 @@ static __always_inline bool socket_owner_look_on(struct socket_owner_search *sea
 	if (search->open)
 		return socket_owner_descriptor(search);
 	search->word++;
-	bpf_probe_read_kernel(&search->open, sizeof(search->open), bits);
+	READ_INTO(search->open, bits);
 	if (search->open)
 		bpf_probe_read_kernel(search->these, sizeof(search->these), files);
 	return false;

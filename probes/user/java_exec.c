@@ -63,7 +63,7 @@ int java_exec_entered(struct pt_regs *ctx)
 /* The call that the current process is a child of, and whose program does not run yet. */
 static __always_inline struct java_exec_call *java_exec_call_of_parent(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct task_struct *parent = READ(task->real_parent);
 	u64 thread = (u64)READ(parent->tgid) << 32 | READ(parent->pid);
 	struct java_exec_call *call = java_exec_calls.lookup(&thread);
@@ -107,7 +107,7 @@ static __always_inline u32 java_exec_arguments(struct java_exec_slot *slot, cons
 /* Every try is kept in the place of the one before: a search along PATH makes many. */
 int java_exec_tries(struct java_exec_enter *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct java_exec_call *call = java_exec_call_of_parent();
 	struct java_exec_slot *slot;
 	s64 length;

@@ -58,7 +58,7 @@ int shell_line_bash(struct pt_regs *ctx)
 /* Others use the library too: debuggers, interpreters, clients of databases. */
 static __always_inline bool shell_line_is_bash(void)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = hl_task();
 	struct mm_struct *mm = READ(task->mm);
 	struct file *file = READ(mm->exe_file);
 	struct dentry *dentry = READ(file->f_path.dentry);
