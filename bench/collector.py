@@ -88,6 +88,22 @@ class Collector:
             found.setdefault(sink, {})[float(bound)] = int(float(count))
         return found
 
+    def troubles(self) -> dict[str, str]:
+        """Why sinks take nothing at present, by name, in the collector's own words."""
+        found: dict[str, str] = {}
+        for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue  # log.format = "console", or what another library prints
+            if not isinstance(said, dict) or "sink" not in said:
+                continue
+            if "reason" in said:
+                found[said["sink"]] = said["reason"]
+            else:
+                found.pop(said["sink"], None)
+        return found
+
     def undelivered(self, sink: str) -> int:
         """Events that the kernel numbered and this sink did not get."""
         kinds = self.ledger["kinds"].values()

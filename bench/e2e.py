@@ -117,12 +117,16 @@ def _fewest(latencies: Mapping[str, Buckets]) -> int:
     return min((max(buckets.values(), default=0) for buckets in latencies.values()), default=0)
 
 
+_PATIENCE_S = 60.0
 _QUIET_S = 2.0
 """Longer than any sink takes for a batch: then all has been acknowledged."""
 
 
 def _settle(collector: Collector, least: int) -> None:
-    """Until every sink has acknowledged so many, and then no more come but the connections that its looks make."""
+    """Until every sink has acknowledged so many, and then no more come but the connections that its looks make.
+
+    Raises ConfigError: one does not, with its own reason.
+    """
     most, since, looks = 0, time.monotonic(), 0
 
     def look() -> bool:
@@ -134,7 +138,13 @@ def _settle(collector: Collector, least: int) -> None:
             most, since = others, time.monotonic()
         return _fewest(latencies) >= least and time.monotonic() - since > _QUIET_S
 
-    await_(look, "the sinks' acknowledgement of nine tenths of the events", 60.0)
+    try:
+        await_(look, "the sinks' acknowledgement of nine tenths of the events", _PATIENCE_S)
+    except ConfigError as error:
+        taken = {sink: max(buckets.values(), default=0) for sink, buckets in collector.latencies().items()}
+        reasons = {sink: f" ({reason})" for sink, reason in collector.troubles().items()}
+        of_sinks = (f"{sink} took {taken.get(sink, 0):,}{reasons.get(sink, '')}" for sink in taken | reasons)
+        raise ConfigError(f"{error}: {'; '.join(of_sinks)}") from None
 
 
 def show(report: Report, out: Console) -> None:

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from bench import overhead, stages
-from bench.e2e import quantile
+from bench.collector import Buckets, Collector
+from bench.e2e import _settle, quantile
 from bench.figures import spread
 from bench.machine import machine
 from bench.overhead import Run, Workload
 from bench.page import write_page
 from bench.rivals import lost_by_bpftrace
+from pipeline.config import ConfigError
 from tests.unit.bench.reports import FAST, report, samples
 
 
@@ -23,6 +27,28 @@ def test_quantiles_of_buckets() -> None:
     buckets = {0.001: 0, 0.01: 90, 0.1: 99, math.inf: 100}
     assert [quantile(buckets, share) for share in (0.5, 0.9, 0.99, 0.999)] == [0.01, 0.01, 0.1, math.inf]
     assert math.isnan(quantile({0.001: 0, math.inf: 0}, 0.5))
+
+
+class Stuck(Collector):
+    """A collector of whose sinks one has taken 40 events."""
+
+    def latencies(self) -> dict[str, Buckets]:
+        return {"file": {0.1: 40, math.inf: 40}}
+
+
+def test_why_a_sink_did_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink that acknowledges nothing is named with the reason that the collector gives for it now."""
+    log = tmp_path / "log"
+    said = [
+        {"event": "a sink takes nothing, trying again", "sink": "file", "reason": "the disk is full"},
+        {"event": "a sink takes events again", "sink": "file"},
+        {"event": "a sink takes nothing, trying again", "sink": "search", "reason": "connection refused"},
+    ]
+    log.write_text("not JSON\n" + "".join(f"{json.dumps(line)}\n" for line in said), encoding="utf-8")
+    monkeypatch.setattr("bench.e2e._PATIENCE_S", 0.0)
+    with subprocess.Popen(["/bin/true"]) as process, pytest.raises(ConfigError) as caught:
+        _settle(Stuck(process, log, ""), 50)
+    assert str(caught.value).endswith(": file took 40; search took 0 (connection refused)")
 
 
 def measured() -> overhead.Report:
