@@ -100,6 +100,12 @@ give_back() {
 	fi
 }
 
+tracefs() { # have it mounted, where probes expect it
+	[[ "$$(stat -f -c %T /sys/kernel/tracing 2>/dev/null)" != tracefs ]] || return 0
+	say "Mounting tracefs on /sys/kernel/tracing ..."
+	mount -t tracefs tracefs /sys/kernel/tracing || say "tracefs cannot be mounted; trying without."
+}
+
 prepare() { # run|dev PACKAGE...
 	exec {lock}<Makefile
 	flock "$$lock"
@@ -122,10 +128,7 @@ run: ## Watch this host: run the collector (needs root)
 	@$(if $(filter 0,$(shell id -u)),,$(error hookline loads programs into the kernel, which needs root: sudo make run))
 	$(functions)
 	prepare run $(RUN_PACKAGES)
-	if [[ "$$(stat -f -c %T /sys/kernel/tracing 2>/dev/null)" != tracefs ]]; then
-		say "Mounting tracefs on /sys/kernel/tracing ..."
-		mount -t tracefs tracefs /sys/kernel/tracing || say "tracefs cannot be mounted; trying without."
-	fi
+	tracefs
 	$(BIN)/python -m compileall -q $(SOURCES) >/dev/null 2>&1 || true
 	want=$$(uname -rv; cat probes/*.py probes/*/*.[ch] probes/*/*.py | sha256sum)
 	if [[ "$$(cat .venv/.compiled 2>/dev/null)" != "$$want" ]]; then
@@ -172,6 +175,7 @@ check: ## Lint, format, types and layers
 bench: ## Measure what the documents' tables show, and put it there (needs root; half an hour)
 	@$(functions)
 	prepare dev $(DEV_PACKAGES) $(SERVER_PACKAGES)
+	tracefs
 	results=bench/results
 	mkdir -p build/e2e
 	$(BIN)/bench run --json "$$results/run.json" $(value ARGS)
