@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -28,6 +29,22 @@ class Loaded:
     links: list[int] = field(default_factory=list)
 
 
+def _verified(compiled: Object, maps: Iterable[Mapping[str, int]], undo: ExitStack) -> list[int]:
+    """Descriptors of the programs, each with its maps. The verifier takes its time: as many at once as there are CPUs.
+
+    Raises LoadError.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        loading = [
+            pool.submit(load, program.mechanism, program.name, program.linked(its_maps), program.function)
+            for program, its_maps in zip(compiled.programs, maps, strict=True)
+        ]
+    for each in loading:
+        if not each.exception():
+            undo.callback(os.close, each.result())
+    return [each.result() for each in loading]
+
+
 class Loader:
     """Loads objects one after the other; what they share is made once."""
 
@@ -41,9 +58,10 @@ class Loader:
         loaded = Loaded()
         with ExitStack() as undo:
             own = {name: self._map(compiled, name, undo) for name in compiled.maps}
-            maps = dict(own)
             tails: dict[tuple[str, str], int] = {}
+            used: list[dict[str, int]] = []
             for program in compiled.programs:
+                maps = dict(own)
                 name = TAIL_MAPS[program.mechanism]
                 if program.target and name in own:
                     # A tracing program is for one function, and so is the map that it calls others through.
@@ -52,8 +70,8 @@ class Loader:
                         tails[at] = self._create(compiled.maps[name], name, undo)
                         loaded.maps[f"{compiled.probe}/{name} {program.target}"] = tails[at]
                     maps[name] = tails[at]
-                fd = load(program.mechanism, program.name, program.linked(maps), program.function)
-                undo.callback(os.close, fd)
+                used.append(maps)
+            for program, maps, fd in zip(compiled.programs, used, _verified(compiled, used, undo), strict=True):
                 loaded.programs[f"{compiled.probe}/{program.label}"] = fd
                 self._enter(program, maps, fd)
             loaded.links += self._attach(compiled, loaded, undo)

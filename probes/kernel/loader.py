@@ -24,8 +24,11 @@ from probes.registry import all_probes
 
 __all__ = ["FIRST", "Counters", "Loaded", "Loading", "request"]
 
-FIRST = ("execve", "fork", "exit", "connect", "create_file")
-"""Probes that are loaded before all others; with them collecting begins."""
+_PROCESSES = ("execve", "fork", "exit")
+"""Probes with which collecting begins: what the others tell of a process rests on these."""
+
+FIRST = (*_PROCESSES, "connect", "create_file")
+"""Probes that are loaded before all others."""
 
 _PATIENCE_S = 3.0
 """How long a child may take to clean up after itself."""
@@ -54,7 +57,7 @@ def request(
         cache=cache,
         kinds=tuple(all_probes()),
         histogram=histogram,
-        first=FIRST,
+        first=tuple(name for name in _PROCESSES if name in wanted) or FIRST,
         retry=retry,
         compile_only=compile_only,
     )
