@@ -148,9 +148,14 @@ def test_the_collector_itself(tmp_path: Path) -> None:
     """What the collector does is counted as filtered and never told, unless own_process is false."""
     for own, folder in ((True, tmp_path / "left out"), (False, tmp_path / "told")):
         folder.mkdir()
-        with Collector(folder, {"filters": {"own_process": own}}) as collector:
+        tables = {"filters": {"own_process": own}}
+        with Collector(folder, tables) as collector:
             until(collector.output.exists, "the output file")
+            collector.output.rename(folder / "before")
+            collector.reload(tables)  # makes the file anew, with every probe there
             events = collector.sync()
+            with collector.output.open("ab") as output:
+                output.write((folder / "before").read_bytes())  # for the account at the end
             outcome = collector.stop()
         mine = caused_by(events, collector.pid)
         if own:
