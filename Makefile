@@ -3,7 +3,7 @@
 PYTHON := /usr/bin/python3# the system's, because it alone sees Debian's bcc
 BIN := .venv/bin
 RUN_PACKAGES := python3-bpfcc python3-venv
-C_PACKAGES := gcc libc6-dev libpython3-dev# for what decodes and encodes in C; without it that is done in Python
+C_PACKAGES := gcc libc6-dev libpython3-dev# for what decodes, enriches and encodes in C; without it that is done in Python
 DEV_PACKAGES := $(RUN_PACKAGES) $(C_PACKAGES) iproute2 musl-tools netcat-openbsd openssh-client openssh-server zsh openjdk-17-jdk-headless busybox-static podman runc
 SERVER_PACKAGES := maven openjdk-17-jre-headless
 KERNEL_PACKAGES := $(DEV_PACKAGES) qemu-system-x86 debian-archive-keyring
@@ -83,7 +83,7 @@ environment() { # run|dev
 	rm -f probes/native.*.so pipeline/*/native.*.so
 	quietly $(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	$(BIN)/python -c 'import probes.native, pipeline.enrich.native, pipeline.encode.native' 2>/dev/null ||
-		say "What decodes and encodes in C could not be built, so that is done in Python, more slowly; it takes $(C_PACKAGES)."
+		say "What decodes, enriches and encodes in C could not be built, so that is done in Python, more slowly; it takes $(C_PACKAGES)."
 	for kind in run $$kind; do # what run needs is part of dev
 		cat "$${files[$$kind]}" $(BUILT_FROM) | sha256sum >.venv/.$$kind
 	done
