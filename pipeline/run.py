@@ -29,7 +29,7 @@ from probes.kernel.ring import Span
 from probes.registry import all_probes
 from sinks.protocol import SinkError
 
-_M_ARENA_MAX = -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Of glibc's malloc.h."""
 
 log = structlog.get_logger()
@@ -164,8 +164,12 @@ def settle_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    mallopt = ctypes.CDLL(None).mallopt
     # Threads that hash, write and scrape would each grow a heap of their own, and keep it.
-    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    mallopt(_M_ARENA_MAX, 1)
+    # Left to itself, glibc keeps twice the largest buffer that a flood ever needed.
+    mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+    mallopt(_M_TRIM_THRESHOLD, 1 << 19)
 
 
 async def _load_rest(
