@@ -25,6 +25,7 @@ from pipeline.enrich.stage import enrich
 from pipeline.latency import Latency
 from pipeline.ledger import Counts, Ledger
 from pipeline.outlets import open_sink
+from pipeline.passing import pass_on
 from pipeline.stages import Pipeline, new_ledger
 from probes.decoder import Decoder
 from probes.event import HostEvent
@@ -111,13 +112,13 @@ async def by_pipeline(config: SinkConfig, warm: Sequence[Batch], batches: Sequen
     """
     ledger = Watched(new_ledger())
     delivery = Delivery(open_sink, ledger)
-    send, receive = trio.open_memory_channel[Batch](0)
+    send, receive = trio.open_memory_channel[Batch](1)
 
     async def through(some: Sequence[Batch]) -> float:
         ledger.expected, ledger.done = sum(map(len, some)), trio.Event()
         started = time.perf_counter()
         for batch in some:
-            await send.send(batch)
+            await pass_on(send, batch)
         await ledger.done.wait()
         return time.perf_counter() - started
 
@@ -155,7 +156,7 @@ async def file_by_pipeline(config: FileConfig, lists: Sequence[list[HostEvent]],
         started = time.perf_counter()
         async with lists_in:
             for events in lists:
-                await lists_in.send(events)
+                await pass_on(lists_in, events)
         await ledger.done.wait()
         seconds = time.perf_counter() - started
     return seconds  # noqa: RET504 - to mypy a nursery may swallow the return

@@ -22,7 +22,7 @@ from bench.workload import Workload
 from pipeline.config import Config
 from pipeline.decode import Sequences, decode_span
 from pipeline.live import update_ledger
-from pipeline.run import settle_garbage
+from pipeline.run import settle_interpreter
 from pipeline.stages import Pipeline, new_ledger
 from probes.decoder import Decoder
 from probes.event import HostEvent, ProcessEvent
@@ -37,7 +37,7 @@ from sinks.spool import SpoolConfig, open_spool
 @pytest.fixture(autouse=True)
 def one_core() -> Iterator[None]:
     """Keep this process, its threads included, on one core."""
-    settle_garbage()
+    settle_interpreter()
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     yield

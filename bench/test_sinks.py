@@ -17,7 +17,7 @@ from bench import bare
 from bench.bare import BATCH_EVENTS, Documents
 from bench.workload import Workload
 from pipeline.batch import Batch
-from pipeline.run import settle_garbage
+from pipeline.run import settle_interpreter
 from pipeline.setup.elasticsearch import setup
 from sinks.elasticsearch import ElasticsearchConfig
 from sinks.file import FileConfig
@@ -33,7 +33,7 @@ _BULK = b'{"create":{"_index":"logs-%s-%s","_id":"%s"}}\n%s\n'
 
 @pytest.fixture(scope="module")
 def documents(executions: Workload) -> Documents:
-    settle_garbage()
+    settle_interpreter()
     return Documents(executions)
 
 
@@ -88,7 +88,7 @@ def file_config(folder: Path) -> FileConfig:
 
 def test_file(benchmark: BenchmarkFixture, documents: Documents, tmp_path: Path) -> None:
     """Events to lines in a file: encode, write(2), fsync each second; by the batch and deliver stages, or a loop."""
-    lists = documents.lists()
+    lists = 8 * documents.lists()
     in_turn(
         benchmark,
         9,

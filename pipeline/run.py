@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
@@ -32,6 +33,9 @@ from sinks.protocol import SinkError
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Of glibc's malloc.h."""
 
+_SWITCH_S = 0.0005
+"""A tenth of Python's own. Below it the stages are interrupted so often that they lose more than the threads gain."""
+
 log = structlog.get_logger()
 
 
@@ -57,7 +61,7 @@ async def collect(
         live=True,
         watch=watch,
     )
-    settle_garbage()
+    settle_interpreter()
     _outlive_signals()
     stop = trio.Event()
     hangups, reloads = trio.open_memory_channel[None](1)
@@ -138,7 +142,7 @@ async def replay(config: Config, path: Path) -> Ledger:
             boot_offset=lambda: header.boot_offset_ns,
             live=False,
         )
-        settle_garbage()
+        settle_interpreter()
 
         async def source(send: trio.MemorySendChannel[Span]) -> None:
             async with send:
@@ -159,8 +163,11 @@ def _outlive_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def settle_garbage() -> None:
-    """Events are freed by reference count; the cycle collector need not look at what lives for ever."""
+def settle_interpreter() -> None:
+    """What Python and its C library take for granted, and a collector is not."""
+    # A thread that has written a part of its lines waits so long, at most, until it may write the next.
+    sys.setswitchinterval(_SWITCH_S)
+    # Events are freed by reference count; the cycle collector need not look at what lives for ever.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -5,27 +5,43 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from itertools import islice
+from collections.abc import Iterable
 
 _MOST_PIECES = os.sysconf("SC_IOV_MAX")
+
+_MOST_BYTES = 1 << 20
+"""For more, the kernel takes memory in its largest blocks. In a virtual machine these are often not there at the
+moment, and having one back from the hypervisor takes longer than writing it."""
 
 
 def write_all(fd: int, *pieces: bytes) -> None:
     """Write all of ``pieces``; on an error part of them may have been written.
 
-    In as few calls as possible: after each, a thread waits for the interpreter, which another may hold for long.
+    In few calls: after each, a thread waits for the interpreter, which another may hold for long.
 
     Raises:
         OSError: as ``os.writev`` does.
     """
-    # One call takes 2 GiB at most, and on a nearly full disk only what fits: the next one says why.
+    # On a nearly full disk a call takes only what fits: the next one says why.
     views = deque(memoryview(piece) for piece in pieces if piece)
     while views:
-        written = os.writev(fd, list(islice(views, _MOST_PIECES)))
+        written = os.writev(fd, _one_call(views))
         while views and written >= len(views[0]):
             written -= len(views.popleft())
         if written:
             views[0] = views[0][written:]
+
+
+def _one_call(views: Iterable[memoryview]) -> list[memoryview]:
+    """The first of ``views``, as much as one call is given."""
+    some: list[memoryview] = []
+    room = _MOST_BYTES
+    for view in views:
+        some.append(view[:room])
+        room -= len(some[-1])
+        if not room or len(some) == _MOST_PIECES:
+            break
+    return some
 
 
 def sync_path(path: str) -> None:

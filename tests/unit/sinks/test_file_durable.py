@@ -37,3 +37,21 @@ def test_more_pieces_than_a_call_takes(tmp_path: Path) -> None:
     write_all(fd, *pieces)
     os.close(fd)
     assert (tmp_path / "file").read_bytes() == b"".join(pieces)
+
+
+def test_a_large_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call is given more than 1 MiB: a larger piece goes in parts, small ones go together."""
+    sizes: list[int] = []
+    real = os.writev
+
+    def noting(fd: int, buffers: Sequence[memoryview]) -> int:
+        sizes.append(sum(map(len, buffers)))
+        return real(fd, buffers)
+
+    monkeypatch.setattr("sinks.file.durable.os.writev", noting)
+    pieces = [b"a" * 600_000, b"b" * 400_000, b"c" * 2_000_000]
+    fd = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    write_all(fd, *pieces)
+    os.close(fd)
+    assert (tmp_path / "file").read_bytes() == b"".join(pieces)
+    assert sizes == [1 << 20, 1 << 20, 3_000_000 - (2 << 20)]
