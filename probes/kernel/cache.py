@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from importlib.util import find_spec
@@ -35,22 +36,62 @@ _MODULES = re.compile(rb"\bprobes\.(\w+)\.(\w+)\b")
 _INCLUDES = re.compile(rb'^#include "(\w+)/(\w+\.h)"', re.MULTILINE)
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A file of the probes' folders."""
+
+    digest: bytes
+    names: frozenset[Path]
+    """The other modules and headers there that it names."""
+
+    @classmethod
+    def read(cls, path: Path) -> _Source:
+        text = path.read_bytes()
+        named = [(folder, name + b".py") for folder, name in _MODULES.findall(text)]
+        return cls(
+            blake2b(path.name.encode() + text).digest(),
+            frozenset(
+                _PROBES / folder.decode() / name.decode()
+                for folder, name in named + _INCLUDES.findall(text)
+                if folder != b"kernel"
+            ),
+        )
+
+
 class Keys:
     """The keys of probes for one request on this kernel."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
+        self._sources: dict[Path, _Source | None] = {}
 
     def key(self, name: str) -> str:
         """32 hex digits, for the probe of that name; empty where it has no file."""
-        own = next(iter(_PROBES.glob(f"*/{name}.c")), None)
+        own = self._programs.get(name)
         if own is None:
             return ""
         digest = blake2b(self._common, digest_size=16)
         digest.update(repr((name, self._request.kinds.index(name))).encode())
-        for path in sorted(_sources({own, own.with_suffix(".py")})):
-            digest.update(path.name.encode() + path.read_bytes())
+        for _path, source in sorted(self._needed({own, own.with_suffix(".py")}).items()):
+            digest.update(source.digest)
         return digest.hexdigest()
+
+    @cached_property
+    def _programs(self) -> dict[str, Path]:
+        return {path.stem: path for path in _PROBES.glob("*/*.c")}
+
+    def _needed(self, pending: set[Path]) -> dict[Path, _Source]:
+        """These files, all that they name, and so on."""
+        found: dict[Path, _Source] = {}
+        while pending:
+            path = pending.pop()
+            if path not in self._sources:
+                self._sources[path] = _Source.read(path) if path.is_file() else None
+            source = self._sources[path]
+            if source is not None and path not in found:
+                found[path] = source
+                pending |= source.names
+        return found
 
     @cached_property
     def _common(self) -> bytes:
@@ -69,22 +110,6 @@ class Keys:
         digest.update(repr((request.attach, request.histogram, len(request.kinds), os.cpu_count())).encode())
         digest.update(Path("/sys/devices/system/cpu/possible").read_bytes())
         return digest.digest()
-
-
-def _sources(pending: set[Path]) -> set[Path]:
-    """These files, and of the probes' folders every module and header that they name, and so on."""
-    found: set[Path] = set()
-    while pending:
-        path = pending.pop()
-        if path in found or not path.is_file():
-            continue
-        found.add(path)
-        text = path.read_bytes()
-        named = [(folder, name + b".py") for folder, name in _MODULES.findall(text)]
-        for folder, name in named + _INCLUDES.findall(text):
-            if folder != b"kernel":
-                pending.add(_PROBES / folder.decode() / name.decode())
-    return found
 
 
 class Cache:

@@ -46,14 +46,16 @@ class _Session:
 
     def run(self) -> None:
         """Everything of the request."""
-        known = {name: self._cached(name) for name in self._request.probes}
-        cold = [name for name, compiled in known.items() if compiled is None]
-        for name, compiled in known.items():
-            if compiled is not None and not self._deliver(compiled, fresh=False):
+        cold = []
+        for name in self._request.probes:
+            compiled = self._cached(name)
+            if compiled is None:
+                cold.append(name)
+            elif not self._deliver(compiled, fresh=False):
                 self._cache.remove(name, self._keys.key(name))
                 cold.append(name)
         if cold:
-            self._compile([name for name in self._request.probes if name in cold])
+            self._compile(cold)
         send(self._channel, Part(done="all"), [])
 
     @cached_property
