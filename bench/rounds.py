@@ -26,7 +26,6 @@ from pipeline.config import Config, ConfigError, map_settings, with_overrides
 from probes.kernel.bpf import program_statistics, run_statistics
 from probes.kernel.loader import Loaded, Loading, request
 from probes.kernel.ring import Ring
-from probes.registry import all_probes
 
 _SCATTERED = 0.5
 """Spread of the rounds' means above which a figure is called doubtful."""
@@ -177,8 +176,7 @@ class Run:
 
     def _take_note(self, probes: Loaded) -> None:
         self.missing |= {report.name: report.error for report in probes.reports.values() if report.error}
-        kinds = range(len(all_probes()))
-        self.dropped += sum(each.dropped for slot in kinds for each in probes.counters(slot))
+        self.dropped += sum(counters.dropped for _slot, _stream, counters in probes.counters())
 
 
 def measure(config: Config, plan: Plan, progress: Progress, *, command: str) -> Report:

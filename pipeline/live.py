@@ -19,12 +19,9 @@ _COUNTERS_EVERY_S = 1.0
 
 
 def all_counters(loaded: Loaded) -> list[tuple[int, int, Counters]]:
-    """(kind, stream, counters) of everything in the kernel; a stream is a CPU, or stands for none of them."""
-    return [
-        (event.data_type, cpu, counters)
-        for slot, event in enumerate(all_events())
-        for cpu, counters in enumerate(loaded.counters(slot))
-    ]
+    """(kind, stream, counters) of all that the kernel counted; a stream is a CPU, or stands for none of them."""
+    kinds = [event.data_type for event in all_events()]
+    return [(kinds[slot], stream, counters) for slot, stream, counters in loaded.counters()]
 
 
 def update_ledger(ledger: Ledger, counters: Iterable[tuple[int, int, Counters]]) -> None:

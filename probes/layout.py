@@ -12,6 +12,7 @@ padding is explicit, and everything is little-endian.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import struct
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -189,13 +190,22 @@ def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
 @cache
 def struct_fields(event: type[HostEvent]) -> tuple[Field, ...]:
     """The fields that an `event` has as attributes, in the order of its constructor."""
-    hints = typing.get_type_hints(event, include_extras=True)
-    fields = [_field(name, hint) for name, hint in hints.items() if not _is_no_field(hint)]
+    declared: dict[str, Field | None] = {}
+    for kind in reversed(event.__mro__):
+        declared |= _declared(kind)
+    fields = [field for field in declared.values() if field is not None]
     fields.sort(key=_is_added)
     renamed = event.renamed
     return tuple(
         replace(field, names=replace(field.names, smith=renamed.get(field.name, field.names.smith))) for field in fields
     )
+
+
+@cache
+def _declared(kind: type) -> dict[str, Field | None]:
+    """What the class itself declares, not its bases; None for what is no field."""
+    hints = inspect.get_annotations(kind, eval_str=True)
+    return {name: None if _is_no_field(hint) else _field(name, hint) for name, hint in hints.items()}
 
 
 def _is_no_field(annotation: object) -> bool:

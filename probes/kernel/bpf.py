@@ -27,6 +27,9 @@ RINGBUF = 27
 _MAP_CREATE = 0
 """BPF_MAP_CREATE."""
 
+_LOOKUP_BATCH = 24
+"""BPF_MAP_LOOKUP_BATCH."""
+
 _INFO_BY_FD = 15
 """BPF_OBJ_GET_INFO_BY_FD."""
 
@@ -131,6 +134,15 @@ def lookup(fd: int, key: bytes, size: int) -> bytes:
     value = ctypes.create_string_buffer(size)
     _call(_LOOKUP, fd, ctypes.create_string_buffer(key, len(key)), value)
     return value.raw
+
+
+def lookup_array(fd: int, entries: int, size: int) -> bytes:
+    """All values of an array map with so many entries of `size` bytes (a multiple of 8), in turn. Raises OSError."""
+    position = ctypes.create_string_buffer(4)
+    keys, values = ctypes.create_string_buffer(4 * entries), ctypes.create_string_buffer(size * entries)
+    at = map(ctypes.addressof, (position, keys, values))
+    command(_LOOKUP_BATCH, struct.pack("<QQQQIIQQ", 0, *at, entries, fd, 0, 0))
+    return values.raw
 
 
 def update(fd: int, key: bytes, value: bytes) -> None:

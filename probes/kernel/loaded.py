@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 
@@ -119,16 +119,20 @@ class Loaded:
             raise LoadError(f"no probe can run here ({reasons}): see `hookline doctor`")
         return self.maps["hl_events"]
 
-    def counters(self, slot: int) -> list[Counters]:
-        """The counters of one kind, of each stream of numbers; `slot` as in `probes.layout.c_header`.
+    def counters(self) -> Iterator[tuple[int, int, Counters]]:
+        """Slot (as in `probes.layout.c_header`), stream and counts, where there are any.
 
         The streams are those of the possible CPUs, of the records for programs that can be preempted, and
         one for events that found no such record free.
         """
-        raw = bpf.lookup(self.maps["hl_counters"], struct.pack("<I", slot), _COUNTERS.size * self._cpus)
-        for lane in range(slot * _STREAMS, (slot + 1) * _STREAMS):
-            raw += bpf.lookup(self.maps["hl_lane_counters"], struct.pack("<I", lane), _COUNTERS.size)
-        return [Counters(*values) for values in _COUNTERS.iter_unpack(raw)]
+        slots, size = len(all_probes()), _COUNTERS.size
+        lanes = bpf.lookup_array(self.maps["hl_lane_counters"], slots * _STREAMS, size)
+        for slot in range(slots):
+            raw = bpf.lookup(self.maps["hl_counters"], struct.pack("<I", slot), size * self._cpus)
+            raw += lanes[slot * _STREAMS * size : (slot + 1) * _STREAMS * size]
+            for stream, counts in enumerate(_COUNTERS.iter_unpack(raw)):
+                if any(counts):
+                    yield slot, stream, Counters(*counts)
 
     def skipped_by_kernel(self) -> dict[str, int]:
         """Times that the kernel skipped a probe's programs because they were running already, before any number.
