@@ -12,9 +12,9 @@ from pipeline.encode.ecs import ECS_VERSION
 from pipeline.encode.names import ecs_names
 from pipeline.encode.values import cut_marks
 from pipeline.gap import Gap
+from probes.declared import Field, event_fields
 from probes.event import HostEvent, ProcessEvent
 from probes.fields import Chars, Ip, Opaque, Scalar
-from probes.layout import Field, event_fields
 from probes.probe import Form, Hook, Probe
 from probes.registry import all_probes
 from probes.text import to_text

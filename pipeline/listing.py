@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pipeline.terminal import emit, table
-from probes.layout import Field, event_fields
+from probes.declared import Field, event_fields
 from probes.probe import Probe
 from probes.registry import all_probes
 

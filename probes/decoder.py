@@ -13,10 +13,11 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
+from probes.declared import parted
 from probes.errors import RecordError
 from probes.event import ProcessEvent
 from probes.fields import Opaque, Scalar
-from probes.layout import ENVIRONMENT, Layout, Member, Piece, layout, parted, width
+from probes.layout import ENVIRONMENT, Layout, Member, Piece, layout, width
 from probes.text import Remembered
 
 try:

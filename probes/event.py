@@ -3,7 +3,7 @@
 
 A subclass of `ProcessEvent` names its fields with their kernel types, a
 sentence, and their names in both output schemas. From that one class come the
-C struct that the probe fills (`probes.layout`), the decoder
+C struct that the probe fills (`probes.layout`, `probes.c_header`), the decoder
 (`probes.decoder`), the encoders (`pipeline.encode`), and the reference table in
 the documentation.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What an event's declaration means on the wire: field order, offsets, C struct.
+"""What an event's declaration means on the wire: field order and offsets.
 
 A record is ``u32 length, u32 kind``, the header (`ProcessEvent`'s wire
 fields), the body (the subclass's), then the tails in order of declaration,
@@ -12,57 +12,20 @@ padding is explicit, and everything is little-endian.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import struct
-import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 
-from probes.event import HostEvent, ProcessEvent
-from probes.fields import (
-    Block,
-    BootTime,
-    Chars,
-    Derived,
-    Hex,
-    Ip,
-    Names,
-    Opaque,
-    Own,
-    Part,
-    Scalar,
-    Tail,
-    Unique,
-    Variable,
-)
-
-Wire = Scalar | Chars | Ip | Opaque
+from probes.declared import Field, Wire, struct_fields
+from probes.event import ProcessEvent
+from probes.fields import Chars, Ip, Names, Opaque, Scalar, Tail
 
 PREFIX = struct.Struct("<II")
 """Record length in bytes, kind."""
 
-
 ENVIRONMENT = "environment"
 """The tail that `Variable` fields are taken from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of an event, with what its annotation says."""
-
-    name: str
-    names: Names
-    wire: Wire | None = None
-    tail: Tail | None = None
-    variable: Variable | None = None
-    boot_time: bool = False
-    hex: bool = False
-    unique: bool = False
-    derived: Derived | None = None
-    part: Part | None = None
-    own: bool = False
-    python_type: type = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +102,6 @@ def _rank(field: Field) -> int:
     return [field.wire is not None, field.tail is not None, field.variable is not None, True].index(True)
 
 
-@cache
-def parted(event: type[HostEvent]) -> Mapping[str, tuple[str, ...]]:
-    """The names of the parts of each piece that enrichments set: see `probes.fields.Part`."""
-    found: dict[str, tuple[str, ...]] = {}
-    for field in struct_fields(event):
-        if field.part is not None:
-            found[field.part.piece] = (*found.get(field.part.piece, ()), field.name)
-    return found
-
-
-def _is_added(field: Field) -> bool:
-    return field.wire is None and field.tail is None and field.variable is None
-
-
 def _code(wire: Wire) -> str:
     match wire:
         case Scalar(code=code):
@@ -178,62 +127,6 @@ def _alignment(wire: Wire) -> int:
             return 8
         case _:
             return 1
-
-
-@cache
-def event_fields(event: type[HostEvent]) -> tuple[Field, ...]:
-    """Every field of `event`, in the order of its constructor, then what is derived from them."""
-    derived = (Field(each.name, each.names, derived=each, python_type=object) for each in event.derived)
-    return (*struct_fields(event), *derived)
-
-
-@cache
-def struct_fields(event: type[HostEvent]) -> tuple[Field, ...]:
-    """The fields that an `event` has as attributes, in the order of its constructor."""
-    declared: dict[str, Field | None] = {}
-    for kind in reversed(event.__mro__):
-        declared |= _declared(kind)
-    fields = [field for field in declared.values() if field is not None]
-    fields.sort(key=_is_added)
-    renamed = event.renamed
-    return tuple(
-        replace(field, names=replace(field.names, smith=renamed.get(field.name, field.names.smith))) for field in fields
-    )
-
-
-@cache
-def _declared(kind: type) -> dict[str, Field | None]:
-    """What the class itself declares, not its bases; None for what is no field."""
-    hints = inspect.get_annotations(kind, eval_str=True)
-    return {name: None if _is_no_field(hint) else _field(name, hint) for name, hint in hints.items()}
-
-
-def _is_no_field(annotation: object) -> bool:
-    return typing.get_origin(annotation) is typing.ClassVar or Block() in getattr(annotation, "__metadata__", ())
-
-
-def _field(name: str, annotation: object) -> Field:
-    marks = getattr(annotation, "__metadata__", ())
-
-    def one(*types: type) -> typing.Any:
-        return next((mark for mark in marks if isinstance(mark, types)), None)
-
-    names = one(Names)
-    if names is None:
-        raise TypeError(f"the field {name} is declared without Names(...)")
-    return Field(
-        name=name,
-        names=names,
-        wire=one(Scalar, Chars, Ip, Opaque),
-        tail=one(Tail),
-        variable=one(Variable),
-        boot_time=one(BootTime) is not None,
-        hex=one(Hex) is not None,
-        unique=one(Unique) is not None,
-        part=one(Part),
-        own=one(Own) is not None or name in HostEvent.__struct_fields__,
-        python_type=typing.get_args(annotation)[0],
-    )
 
 
 def _place(fields: Iterable[tuple[str, Wire]], start: int) -> Iterator[Member]:
@@ -297,86 +190,6 @@ def _piece(members: list[Member], end: int) -> Piece:
         return Piece((), end, 0)
     start = members[0].offset
     return Piece(tuple(members), start, _end(tuple(members), start) - start)
-
-
-def _c_members(members: Iterable[Member]) -> Iterator[str]:
-    for member in members:
-        if member.pad:
-            yield f"\tu8 pad_{member.offset}[{member.pad}];"
-        match member.wire:
-            case Scalar(ctype=ctype):
-                yield f"\t{ctype} {member.name};"
-            case Chars(size=size):
-                yield f"\tchar {member.name}[{size}];"
-            case Ip():
-                yield f"\tu8 {member.name}[16];"
-            case Opaque(struct=name):
-                yield f"\tstruct {name} {member.name};"
-
-
-def _c_struct(name: str, members: tuple[Member, ...], first: list[str], start: int) -> str:
-    lines = [f"struct {name} {{", *first, *_c_members(members), "} __attribute__((packed, aligned(8)));"]
-    lines += [
-        f'_Static_assert(offsetof(struct {name}, {m.name}) == {m.offset - start}, "{name}.{m.name}");' for m in members
-    ]
-    return "\n".join(lines)
-
-
-_STRUCTS = """\
-/* Which file, and which content of it; as probes.identity.FileId. */
-struct hl_file_id {
-	u64 inode;
-	u64 ctime;
-	u64 mtime;
-	u64 size;
-	u64 device;
-};
-
-/* A file when it was created; as probes.identity.CreatedId. */
-struct hl_created_id {
-	u64 inode;
-	u64 ctime;
-	u32 device;
-	u32 generation;
-};
-
-/* Who a task is; as probes.fields.IDS. */
-struct hl_ids {
-	u32 uid, euid, suid, fsuid;
-	u32 gid, egid, sgid, fsgid;
-};"""
-
-
-def c_header(events: Iterable[type[ProcessEvent]], kinds: Sequence[str] = ()) -> str:
-    """The C declarations of all `events`: kinds, slots, structs, cut bits, sizes.
-
-    A kind's slot is its index in the counters map: its name's place among
-    `kinds`, or else in the order of the events' numbers.
-    """
-    layouts = sorted((layout(event) for event in events), key=lambda each: each.event.data_type)
-    slots = kinds or [each.event.event_name for each in layouts]
-    parts = [
-        "/* Made from the event declarations; do not edit. */",
-        _STRUCTS,
-        _c_struct("hl_header", layout(ProcessEvent).header, ["\tu32 length;", "\tu32 kind;"], 0),
-        f"#define HL_SLOTS {max(len(slots), 1)}",
-    ]
-    for each in layouts:
-        name = each.event.event_name
-        upper = name.upper()
-        parts += [
-            f"#define HL_KIND_{upper} {each.event.data_type}",
-            f"#define HL_SLOT_{upper} {slots.index(name)}",
-            f"#define HL_SIZE_{upper} {each.size}",
-            _c_struct(f"hl_{name}", each.body, [], each.header_size),
-        ]
-        for tail in each.tails:
-            assert tail.tail is not None
-            parts += [
-                f"#define HL_{upper}_{tail.name.upper()}_MAX {tail.tail.limit}",
-                f"#define HL_{upper}_{tail.name.upper()}_CUT {each.cut_bit(tail.name)}U",
-            ]
-    return "\n".join(parts) + "\n"
 
 
 def fingerprint(events: Iterable[type[ProcessEvent]]) -> str:

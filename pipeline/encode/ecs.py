@@ -20,8 +20,8 @@ from pipeline.encode.values import (
     text_expression,
 )
 from pipeline.enrich.host import Host
+from probes.declared import Field, event_fields
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
-from probes.layout import Field, event_fields
 from probes.text import addresses_text, to_text
 
 ECS_VERSION = "9.0.0"

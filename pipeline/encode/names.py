@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from probes.declared import Field, event_fields
 from probes.event import HostEvent, ProcessEvent
 from probes.fields import EcsType
-from probes.layout import Field, event_fields
 
 ADDED: Mapping[str, EcsType] = {
     "@timestamp": "date",

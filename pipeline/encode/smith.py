@@ -12,8 +12,8 @@ from pipeline.encode.document import Document, Leaf, Member, document
 from pipeline.encode.sources import source_of, sources_of
 from pipeline.encode.values import cut_marks, derived_values, namespace, number_format, quote, text_expression
 from pipeline.enrich.host import Host
+from probes.declared import event_fields
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
-from probes.layout import event_fields
 
 
 def smith_document(

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from pipeline.encode.document import Source
+from probes.declared import Field, event_fields, parted
 from probes.decoder import body_reader, origin_reader, parts_reader, variable
 from probes.event import Enriched, HostEvent, ProcessEvent
-from probes.layout import Field, event_fields, layout, parted
+from probes.layout import layout
 from probes.text import Remembered
 
 

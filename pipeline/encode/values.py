@@ -11,9 +11,10 @@ from functools import lru_cache
 from json.encoder import JSONEncoder, encode_basestring_ascii
 from typing import Any, TypeVar
 
+from probes.declared import Field, struct_fields
 from probes.event import HostEvent, ProcessEvent
 from probes.fields import Chars, Derived, Ip, Opaque
-from probes.layout import Field, layout, struct_fields
+from probes.layout import layout
 from probes.text import (
     Remembered,
     address_text,

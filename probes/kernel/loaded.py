@@ -120,7 +120,7 @@ class Loaded:
         return self.maps["hl_events"]
 
     def counters(self) -> Iterator[tuple[int, int, Counters]]:
-        """Slot (as in `probes.layout.c_header`), stream and counts, where there are any.
+        """Slot (as in `probes.c_header`), stream and counts, where there are any.
 
         The streams are those of the possible CPUs, of the records for programs that can be preempted, and
         one for events that found no such record free.

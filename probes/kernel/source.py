@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from probes.c_header import c_header
 from probes.kernel import bpf
 from probes.kernel.btf import Btf
 from probes.kernel.features import kernel_release, kernel_version
 from probes.kernel.fit import Fitted
 from probes.kernel.histogram import timed
 from probes.kernel.object import KFUNC, RDONLY_CAST, TAIL_MAPS, TAIL_SLOTS
-from probes.layout import c_header
 from probes.probe import TailProgram
 from probes.registry import c_file
 

@@ -28,24 +28,36 @@ AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: close with a reset."""
 
 
-def sessions(collector: Collector, *ports: int) -> list[Event]:
-    """The sessions with one of these ports on either side."""
+@pytest.fixture
+def began() -> int:
+    """When the test began, in ns since boot: an earlier one may have had the same port."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def sessions(collector: Collector, began: int, *ports: int) -> list[Event]:
+    """The sessions with one of these ports on either side that ended after `began`."""
     wanted = {str(port) for port in ports}
     return [
         event
         for event in collector.sync()
-        if event["data_type"] == str(TCP_SESSION) and wanted & {event["sport"], event["dport"]}
+        if event["data_type"] == str(TCP_SESSION)
+        and int(event["end"]) > began
+        and wanted & {event["sport"], event["dport"]}
     ]
 
 
-def both(collector: Collector, port: int) -> tuple[Event, Event]:
+def both(collector: Collector, began: int, port: int) -> tuple[Event, Event]:
     """The one session with that listener as its two ends saw it: outgoing, incoming."""
 
     def look() -> list[Event]:
-        found = sessions(collector, port)
+        found = sessions(collector, began, port)
         return found if len(found) == 2 else []
 
-    first, second = until(look, f"two sessions with port {port}")
+    try:
+        first, second = until(look, f"two sessions with port {port}")
+    except AssertionError as error:
+        error.add_note(f"There were {sessions(collector, began, port)}; skipped {collector.skipped_by_kernel()} times.")
+        raise
     return (first, second) if first["direction"] == "OUT" else (second, first)
 
 
@@ -83,11 +95,14 @@ def half(client: socket.socket, server: socket.socket) -> None:
 @pytest.mark.guest("tcp_session", every=True)
 @pytest.mark.parametrize("end", [client_first, server_first, half])
 def test_a_session(
-    family: int, listener: socket.socket, end: Callable[[socket.socket, socket.socket], None], collector: Collector
+    family: int,
+    listener: socket.socket,
+    end: Callable[[socket.socket, socket.socket], None],
+    collector: Collector,
+    began: int,
 ) -> None:
     """Both ends of a connection are told, each with its ends, its bytes to the last one, its time and its process."""
     port = listener.getsockname()[1]
-    began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     client = socket.create_connection(listener.getsockname()[:2])
     server = listener.accept()[0]
     expected = {"OUT": names(client), "IN": names(server)}
@@ -97,7 +112,7 @@ def test_a_session(
     assert len(client.recv(56789, socket.MSG_WAITALL)) == 56789
     end(client, server)
     ended = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    out, incoming = both(collector, port)
+    out, incoming = both(collector, began, port)
     for event in (out, incoming):
         assert ends(event) == expected[event["direction"]]
         assert (event["sa_family"], event["res"], event["result"]) == (str(family), "0", "established")
@@ -110,15 +125,15 @@ def test_a_session(
     assert (incoming["rx"], incoming["tx"]) == ("1234", "56789")
 
 
-def test_no_bytes(family: int, listener: socket.socket, collector: Collector) -> None:
+def test_no_bytes(family: int, listener: socket.socket, collector: Collector, began: int) -> None:
     """A connection without data has no bytes: neither SYN nor FIN is counted."""
     port = listener.getsockname()[1]
     client = socket.create_connection(listener.getsockname()[:2])
     client_first(client, listener.accept()[0])
-    assert [(event["rx"], event["tx"]) for event in both(collector, port)] == [("0", "0")] * 2
+    assert [(event["rx"], event["tx"]) for event in both(collector, began, port)] == [("0", "0")] * 2
 
 
-def test_refused(family: int, listener: socket.socket, collector: Collector) -> None:
+def test_refused(family: int, listener: socket.socket, collector: Collector, began: int) -> None:
     """A refused connection is told as refused, with both ends and the process that tried."""
     port = listener.getsockname()[1]
     listener.close()
@@ -126,13 +141,13 @@ def test_refused(family: int, listener: socket.socket, collector: Collector) -> 
         client.bind((HOSTS[str(family)], 0))
         local = client.getsockname()[1]
         assert client.connect_ex((HOSTS[str(family)], port)) == errno.ECONNREFUSED
-    [event] = sessions(collector, port)
+    [event] = sessions(collector, began, port)
     assert ends(event) == (HOSTS[str(family)], str(local), HOSTS[str(family)], str(port))
     assert (event["direction"], event["result"], event["res"]) == ("OUT", "refused", str(-errno.ECONNREFUSED))
     assert (event["rx"], event["tx"], event["tgid"]) == ("0", "0", str(os.getpid()))
 
 
-def test_reset(listener: socket.socket, collector: Collector) -> None:
+def test_reset(listener: socket.socket, collector: Collector, began: int) -> None:
     """Where the peer resets a connection it is told as reset; whoever reset it closed an established one."""
     port = listener.getsockname()[1]
     client = socket.create_connection(listener.getsockname()[:2])
@@ -141,13 +156,13 @@ def test_reset(listener: socket.socket, collector: Collector) -> None:
     assert server.recv(10) == b"q" * 10
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
     client.close()
-    out, incoming = both(collector, port)
+    out, incoming = both(collector, began, port)
     server.close()
     assert (out["result"], out["res"], out["tx"]) == ("established", "0", "10")
     assert (incoming["result"], incoming["res"], incoming["rx"]) == ("reset", str(-errno.ECONNRESET), "10")
 
 
-def test_timeout(collector: Collector) -> None:
+def test_timeout(collector: Collector, began: int) -> None:
     """A connection that nobody answers is told as timed out once the kernel gives up."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.socket() as client:
         port = server.getsockname()[1]
@@ -162,22 +177,22 @@ def test_timeout(collector: Collector) -> None:
         assert client.connect_ex(("127.0.0.1", port)) == errno.ETIMEDOUT
         for each in full:
             each.close()
-    [event] = sessions(collector, local)
+    [event] = sessions(collector, began, local)
     assert (event["direction"], event["result"], event["res"]) == ("OUT", "timeout", str(-errno.ETIMEDOUT))
 
 
-def test_nobody_accepts(listener: socket.socket, collector: Collector) -> None:
+def test_nobody_accepts(listener: socket.socket, collector: Collector, began: int) -> None:
     """A connection that ends before anybody accepts it is told without a process, and not with anybody's."""
     port = listener.getsockname()[1]
     client = socket.create_connection(listener.getsockname()[:2])
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
     client.close()
-    _out, incoming = both(collector, port)
+    _out, incoming = both(collector, began, port)
     assert (incoming["tgid"], incoming["pid"], incoming["comm"], incoming["user"]) == ("0", "0", "-1", "-1")
     assert (incoming["direction"], incoming["result"]) == ("IN", "reset")
 
 
-def test_another_process_ends_it(listener: socket.socket, collector: Collector) -> None:
+def test_another_process_ends_it(listener: socket.socket, collector: Collector, began: int) -> None:
     """A session is told with the process that opened or accepted it, even where another one closes it last."""
     port = listener.getsockname()[1]
     client = socket.create_connection(listener.getsockname()[:2])
@@ -186,14 +201,14 @@ def test_another_process_ends_it(listener: socket.socket, collector: Collector) 
     with subprocess.Popen(["sleep", "30"], pass_fds=fds) as holder:
         client.close()
         server.close()
-        assert not sessions(collector, port)
+        assert not sessions(collector, began, port)
         holder.kill()
-    out, incoming = both(collector, port)
+    out, incoming = both(collector, began, port)
     assert {out["tgid"], incoming["tgid"]} == {str(os.getpid())}
 
 
 @pytest.mark.guest("tcp_session", silent=True)
-def test_listeners_and_udp_are_no_sessions(family: int, collector: Collector) -> None:
+def test_listeners_and_udp_are_no_sessions(family: int, collector: Collector, began: int) -> None:
     """Closing a listener, an idle TCP socket, UDP or AF_UNIX is no session."""
     host = HOSTS[str(family)]
     ports = []
@@ -204,7 +219,7 @@ def test_listeners_and_udp_are_no_sessions(family: int, collector: Collector) ->
         first.bind((host, 0))
         second.connect(first.getsockname())
         ports += [first.getsockname()[1], second.getsockname()[1]]
-    assert not sessions(collector, *ports)
+    assert not sessions(collector, began, *ports)
 
 
 def test_four_thousand(programs: Programs, collector: Collector) -> None:
@@ -219,7 +234,7 @@ def test_four_thousand(programs: Programs, collector: Collector) -> None:
     assert Counter((each["direction"], each["sip"], each["sport"], each["dport"]) for each in told) == expected
 
 
-def test_many_bytes_at_once(listener: socket.socket, collector: Collector) -> None:
+def test_many_bytes_at_once(listener: socket.socket, collector: Collector, began: int) -> None:
     """Of 40 connections at once with random lengths each has its own counts, to the byte."""
     port = listener.getsockname()[1]
     draw = random.Random(802)
@@ -245,7 +260,7 @@ def test_many_bytes_at_once(listener: socket.socket, collector: Collector) -> No
         assert [each.result() for each in served] == [None] * 40
 
     def look() -> list[Event]:
-        found = sessions(collector, port)
+        found = sessions(collector, began, port)
         return found if len(found) == 80 else []
 
     told = until(look, "80 sessions")
@@ -253,7 +268,7 @@ def test_many_bytes_at_once(listener: socket.socket, collector: Collector) -> No
     assert sorted((e["dport"], e["rx"], e["tx"]) for e in told if e["direction"] == "IN") == asked
 
 
-def test_as_ss_counts(listener: socket.socket, collector: Collector) -> None:
+def test_as_ss_counts(listener: socket.socket, collector: Collector, began: int) -> None:
     """The bytes of a connection are those that ss(8) showed of it, which counts the SYN as one."""
     port = listener.getsockname()[1]
     client = socket.create_connection(listener.getsockname()[:2])
@@ -268,11 +283,11 @@ def test_as_ss_counts(listener: socket.socket, collector: Collector) -> None:
 
     until(acknowledged, "ss shows what was acknowledged")
     client_first(client, server)
-    out, _incoming = both(collector, port)
+    out, _incoming = both(collector, began, port)
     assert out["tx"] == "777"
 
 
-def test_one_that_was_there_before(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_one_that_was_there_before(tmp_path_factory: pytest.TempPathFactory, began: int) -> None:
     """A connection from before the start is told at its end, without start, direction and process."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -280,8 +295,8 @@ def test_one_that_was_there_before(tmp_path_factory: pytest.TempPathFactory) -> 
         accepted = server.accept()[0]
         with Collector(tmp_path_factory.mktemp("late")) as late:
             client_first(client, accepted)
-            until(lambda: len(sessions(late, port)) == 2, "both ends")
-            told = sessions(late, port)
+            until(lambda: len(sessions(late, began, port)) == 2, "both ends")
+            told = sessions(late, began, port)
             late.stop().check()
     for event in told:
         assert (event["direction"], event["start"], event["duration"], event["tgid"]) == ("-1", "0", "0", "0")
@@ -316,14 +331,14 @@ def test_ecs(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert {event["network"]["direction"] for event in told} == {"inbound", "outbound"}
 
 
-def test_loopback_can_be_left_out(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_loopback_can_be_left_out(tmp_path_factory: pytest.TempPathFactory, began: int) -> None:
     """With filters.loopback a session on loopback is counted as filtered, and is no event."""
     with Collector(tmp_path_factory.mktemp("filter"), {"filters": {"loopback": True}}) as collector:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
             client = socket.create_connection(listening.getsockname())
             client_first(client, listening.accept()[0])
-        assert not sessions(collector, port)
+        assert not sessions(collector, began, port)
         outcome = collector.stop()
     outcome.check()
     assert outcome.kind("tcp_session")["filtered"] >= 2

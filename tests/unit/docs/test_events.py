@@ -17,9 +17,9 @@ from pipeline.encode.names import ecs_names
 from pipeline.encode.values import cut_marks
 from pipeline.enrich.host import Host
 from pipeline.gap import Gap
+from probes.declared import struct_fields
 from probes.event import HostEvent, ProcessEvent
 from probes.fields import Ip, Opaque
-from probes.layout import struct_fields
 from probes.registry import all_events
 from probes.text import to_text
 from tests.unit.pipeline.samples import made

@@ -10,9 +10,10 @@ from typing import Any
 
 from pipeline.encode.ecs import ECS_VERSION
 from pipeline.enrich.host import Host
+from probes.declared import Field, event_fields
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.fields import Chars, Ip, Opaque
-from probes.layout import Field, event_fields, layout
+from probes.layout import layout
 from probes.text import (
     address_text,
     addresses_text,

@@ -14,9 +14,9 @@ from pipeline.encode import Encoder
 from pipeline.encode.steps import IS_BUILT
 from pipeline.enrich.host import Host
 from pipeline.gap import Gap
+from probes.declared import parted
 from probes.decoder import decoder
 from probes.event import HostEvent, ProcessEvent
-from probes.layout import parted
 from probes.process.execve import Execve
 from sinks.protocol import Batch as AnyBatch
 from sinks.protocol import Schema

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.batch import Batch, Needs
 from pipeline.enrich.host import Host
+from probes.declared import event_fields
 from probes.event import HostEvent, ProcessEvent
-from probes.layout import event_fields
 from probes.process.execve import Execve
 from probes.text import to_bytes, to_text
 from sinks.protocol import Schema

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.gap import Gap
+from probes.declared import event_fields
 from probes.event import HostEvent
-from probes.layout import event_fields
 from probes.network.connect import Connect
 from probes.process.execve import Execve
 from probes.process.fork import Fork

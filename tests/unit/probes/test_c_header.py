@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from probes.c_header import c_header
 from probes.event import ProcessEvent
 from probes.fields import u8, u64
-from probes.layout import Layout, c_header, layout
+from probes.layout import Layout, layout
 from tests.unit.probes import wire
 from tests.unit.probes.declarations import any_declaration, declare, named, tail
 
