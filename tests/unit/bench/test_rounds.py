@@ -37,7 +37,7 @@ class Bench:
             else "default"
         )
         self.log.append(self._way)
-        held = SimpleNamespace(reports={}, programs={}, histograms=lambda before=None: {}, counters=lambda: [])
+        held = SimpleNamespace(reports={}, programs={}, histograms=lambda before=None: {}, counters=list)
         yield held, SimpleNamespace(read=lambda size: None)
         self._way = "without"
 
