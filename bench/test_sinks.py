@@ -88,7 +88,7 @@ def file_config(folder: Path) -> FileConfig:
 
 def test_file(benchmark: BenchmarkFixture, documents: Documents, tmp_path: Path) -> None:
     """Events to lines in a file: encode, write(2), fsync each second; by the batch and deliver stages, or a loop."""
-    lists = 8 * documents.lists()
+    lists = 8 * documents.lists()  # else a round is over before both threads are at work
     in_turn(
         benchmark,
         9,

@@ -34,7 +34,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Of glibc's malloc.h."""
 
 _SWITCH_S = 0.0005
-"""A tenth of Python's own. Below it the stages are interrupted so often that they lose more than the threads gain."""
+"""How long a thread waits for the interpreter before it asks for it; a tenth of Python's own."""
 
 log = structlog.get_logger()
 
@@ -164,8 +164,8 @@ def _outlive_signals() -> None:
 
 
 def settle_interpreter() -> None:
-    """What Python and its C library take for granted, and a collector is not."""
-    # A thread that has written a part of its lines waits so long, at most, until it may write the next.
+    """Set Python and its C library for a process that runs long, with many events and few threads."""
+    # After each write(2) the file sink's thread must have the interpreter back, which the stages keep busy.
     sys.setswitchinterval(_SWITCH_S)
     # Events are freed by reference count; the cycle collector need not look at what lives for ever.
     gc.collect()

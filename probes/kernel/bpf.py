@@ -137,7 +137,10 @@ def lookup(fd: int, key: bytes, size: int) -> bytes:
 
 
 def lookup_array(fd: int, entries: int, size: int) -> bytes:
-    """All values of an array map with so many entries of `size` bytes (a multiple of 8), in turn. Raises OSError."""
+    """All values, in turn, of an array map (of one value a key) with so many entries of `size` bytes, a multiple of 8.
+
+    One call (Linux 5.6). Raises OSError.
+    """
     position = ctypes.create_string_buffer(4)
     keys, values = ctypes.create_string_buffer(4 * entries), ctypes.create_string_buffer(size * entries)
     at = map(ctypes.addressof, (position, keys, values))
