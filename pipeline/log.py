@@ -9,7 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-# structlog loads these where it can, for tracebacks and threads that are not here: 5 MB in every collector.
+# structlog loads these where it can, for tracebacks and threads that are not here: 5 MB in every collector. So this
+# module is imported before any other that imports structlog (`pipeline.start`).
 _UNWANTED = ("rich", "greenlet")
 _loaded = {name: sys.modules.pop(name) for name in _UNWANTED if name in sys.modules}
 sys.modules.update(dict.fromkeys(_UNWANTED))  # type: ignore[arg-type] # how importlib is told that there is none

@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -62,3 +64,15 @@ def test_a_lost_reader_does_not_stop_the_collector() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
     stream.close()
     log.info("once more")
+
+
+def test_what_structlog_would_load_stays_out() -> None:
+    """A collector is without rich and greenlet, which take memory; whoever needs them later gets them all the same."""
+    program = """
+import sys
+import pipeline.log, pipeline.run  # in this order, as `start.run` imports them
+print([name for name in ("rich", "greenlet") if name in sys.modules])
+import rich.console, greenlet
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
