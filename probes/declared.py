@@ -8,26 +8,22 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from types import UnionType
 
 from probes.event import HostEvent
 from probes.fields import (
     Block,
     BootTime,
-    Chars,
     Derived,
     Hex,
-    Ip,
     Names,
-    Opaque,
     Own,
     Part,
-    Scalar,
     Tail,
     Unique,
     Variable,
+    Wire,
 )
-
-Wire = Scalar | Chars | Ip | Opaque
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +79,8 @@ def _is_no_field(annotation: object) -> bool:
 def _field(name: str, annotation: object) -> Field:
     marks = getattr(annotation, "__metadata__", ())
 
-    def one(*types: type) -> typing.Any:
-        return next((mark for mark in marks if isinstance(mark, types)), None)
+    def one(kind: type | UnionType) -> typing.Any:
+        return next((mark for mark in marks if isinstance(mark, kind)), None)
 
     names = one(Names)
     if names is None:
@@ -92,7 +88,7 @@ def _field(name: str, annotation: object) -> Field:
     return Field(
         name=name,
         names=names,
-        wire=one(Scalar, Chars, Ip, Opaque),
+        wire=one(Wire),
         tail=one(Tail),
         variable=one(Variable),
         boot_time=one(BootTime) is not None,

@@ -34,7 +34,6 @@ from probes.fields import (
     Chars,
     Derived,
     HashedFile,
-    Ip,
     Names,
     Opaque,
     Own,
@@ -43,6 +42,7 @@ from probes.fields import (
     Tail,
     Unique,
     Variable,
+    Wire,
     s32,
     u32,
     u64,
@@ -106,7 +106,7 @@ class HostEvent(msgspec.Struct, gc=False):
 def _is_held(hint: object) -> bool:
     """Whether instances have this field by themselves, rather than in a piece of the record."""
     marks = getattr(hint, "__metadata__", ())
-    of_record = any(isinstance(mark, Scalar | Chars | Ip | Opaque | Tail | Variable | Part) for mark in marks)
+    of_record = any(isinstance(mark, Wire | Tail | Variable | Part) for mark in marks)
     return any(isinstance(mark, Own | Block) for mark in marks) or (bool(marks) and not of_record)
 
 

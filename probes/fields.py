@@ -46,6 +46,10 @@ class Ip:
     family: str
 
 
+Wire = Scalar | Chars | Ip | Opaque
+"""What has a fixed size in a record."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tail:
     """Bytes after the fixed part, at most `limit`; their length stands in the body as NAME_length.

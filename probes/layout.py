@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from probes.declared import Field, Wire, struct_fields
+from probes.declared import Field, struct_fields
 from probes.event import ProcessEvent
-from probes.fields import Chars, Ip, Names, Opaque, Scalar, Tail
+from probes.fields import Chars, Ip, Names, Opaque, Scalar, Tail, Wire
 
 PREFIX = struct.Struct("<II")
 """Record length in bytes, kind."""
