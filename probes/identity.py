@@ -57,12 +57,9 @@ class FileId(NamedTuple):
     def is_same(self, found: FileId) -> bool:
         """Whether `found`, which a system call told, is this file.
 
-        overlayfs and btrfs show another device than the kernel's own; the
-        change time to the nanosecond and the rest then decide.
+        The device need not be the same: overlayfs and btrfs show another than the kernel's own.
         """
-        if found.device != self.device:
-            found = found._replace(device=self.device, inode=self.inode)
-        return found == self
+        return found._replace(device=self.device) == self
 
     @classmethod
     def unpack(cls, raw: bytes) -> FileId:

@@ -192,30 +192,31 @@ def _found(place: Place, is_it: Callable[[int, os.stat_result], bool]) -> tuple[
     return worst
 
 
-def is_written(place: Place) -> bool:
-    """Whether the process that created a file has it open for writing, on whatever descriptor.
+def is_written(place: Place, file: os.stat_result) -> bool:
+    """Whether the process that created `file` has it open for writing, on whatever descriptor.
 
-    It reads /proc alone, so that no file system can hold it up.
+    It reads /proc alone, and what the kernel knows, so that no file system can hold it up.
     """
-    inode = place.identity.inode
-    if place.fd >= 0 and _writes(place.tgid, place.fd, inode):
+    if place.fd >= 0 and _writes(place.tgid, place.fd, file):
         return True
     try:
         numbers = sorted(map(int, os.listdir(f"/proc/{place.tgid}/fd")))
     except OSError:
         return False
-    return any(_writes(place.tgid, number, inode) for number in numbers[:_MOST_DESCRIPTORS])
+    return any(_writes(place.tgid, number, file) for number in numbers[:_MOST_DESCRIPTORS])
 
 
-def _writes(tgid: int, number: int, inode: int) -> bool:
+def _writes(tgid: int, number: int, file: os.stat_result) -> bool:
     try:
-        with open(f"/proc/{tgid}/fdinfo/{number}", "rb", buffering=0) as file:
-            found = dict(line.split(b":\t", 1) for line in file.read(4096).splitlines() if b":\t" in line)
-        if b"ino" not in found:  # before Linux 5.14
-            found[b"ino"] = b"%d" % os.stat(f"/proc/{tgid}/fd/{number}").st_ino
+        with open(f"/proc/{tgid}/fdinfo/{number}", "rb", buffering=0) as info:
+            found = dict(line.split(b":\t", 1) for line in info.read(4096).splitlines() if b":\t" in line)
+        # The inode's number, which Linux 5.14 and later tell, spares most descriptors the second look.
+        if int(found[b"flags"], 8) & os.O_ACCMODE == os.O_RDONLY or int(found.get(b"ino", file.st_ino)) != file.st_ino:
+            return False
+        is_open, is_created = FileId.at(b"/proc/%d/fd/%d" % (tgid, number)), FileId.of(file)
     except OSError:
         return False
-    return int(found[b"ino"]) == inode and int(found[b"flags"], 8) & os.O_ACCMODE != os.O_RDONLY
+    return (is_open.device, is_open.inode) == (is_created.device, is_created.inode)
 
 
 def _opened(place: Place) -> Iterator[tuple[int, os.stat_result] | Digest]:
@@ -253,9 +254,10 @@ def _open_in_root_of(place: Place) -> int:
 
 
 def _is_created(fd: int, status: os.stat_result, wanted: CreatedId) -> bool:
+    if status.st_ino != wanted.inode:
+        return False
     born = _birth_ns(fd)
-    device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
-    if (status.st_ino, device) != (wanted.inode, wanted.device):
+    if os.major(status.st_dev) << 20 | os.minor(status.st_dev) != wanted.device:
         # overlayfs and btrfs show another device than the kernel's own.
         return born is not None and wanted.ctime_ns - _CLOCK_NS <= born <= wanted.ctime_ns
     generation = _generation(fd)

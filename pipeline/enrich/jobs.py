@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from typing import Generic, NamedTuple, TypeVar
 
 import structlog
@@ -65,7 +65,8 @@ class Jobs(Generic[_Waiter]):
         self._hung_s = max(settings.wait_s, _LEAST_HUNG_S)
         self._workers = self._new_workers()
         self._by_key: dict[bytes, Job[_Waiter]] = {}
-        self._watched: dict[int, Job[_Waiter]] = {}
+        self._watched: dict[int, list[Job[_Waiter]]] = {}
+        """By watch; a file system may show one file as several."""
         self._unheard: set[int] = set()
         """Watches that were over before their file was known to be written to."""
         self._open = 0
@@ -123,12 +124,12 @@ class Jobs(Generic[_Waiter]):
         opened = open_created(place)
         if isinstance(opened, Digest):
             return opened
-        fd, _ = opened
+        fd, status = opened
         progress()
         closings = self._closings
         # First the watch, then the look: a close between the two is seen by both.
         watch = closings.add(fd) if may_wait and closings is not None else -1
-        if is_written(place):
+        if is_written(place, status):
             if watch >= 0:
                 return _Written(fd, watch)
             os.close(fd)
@@ -137,12 +138,12 @@ class Jobs(Generic[_Waiter]):
             closings.remove(watch)
         return self._hasher.closed_file(fd, progress)
 
-    def _leave(self, written: _Written, progress: Progress) -> None:
-        """In a worker, since also to close may block."""
+    def _leave(self, fd: int, watch: int, progress: Progress) -> None:
+        """In a worker, since also to close may block; `watch` is -1 where others need it."""
         closings = self._closings  # which the end takes away meanwhile
-        if closings is not None:
-            closings.remove(written.watch)
-        os.close(written.fd)
+        if closings is not None and watch >= 0:
+            closings.remove(watch)
+        os.close(fd)
 
     def _found(self, job: Job[_Waiter], found: Digest | _Written) -> None:
         job.task = None
@@ -157,7 +158,7 @@ class Jobs(Generic[_Waiter]):
             self._unheard.discard(found.watch)
             self._hash_written(job, found)
         else:
-            self._watched[found.watch] = job
+            self._watched.setdefault(found.watch, []).append(job)
             job.written = found
             self._set_deadline(job, self._settings.close_wait_s)
             self.notify()
@@ -167,7 +168,7 @@ class Jobs(Generic[_Waiter]):
         self._submit(job, partial(self._hasher.closed_file, written.fd), may_be_dropped=False)
 
     def _put_away(self, job: Job[_Waiter], written: _Written) -> None:
-        leave = partial(self._leave, written)
+        leave = partial(self._leave, written.fd, -1 if written.watch in self._watched else written.watch)
         self._workers.submit(Task(job.place.identity.device, leave, lambda _: None, may_be_dropped=False))
 
     def _settle(self, job: Job[_Waiter], digest: Digest) -> None:
@@ -183,7 +184,10 @@ class Jobs(Generic[_Waiter]):
             return
         written, task = job.written, job.task
         if written is not None:
-            del self._watched[written.watch]
+            jobs = self._watched[written.watch]
+            jobs.remove(job)
+            if not jobs:
+                del self._watched[written.watch]
             self._put_away(job, written)
         if task is not None:
             task.drop()
@@ -231,10 +235,13 @@ class Jobs(Generic[_Waiter]):
         while True:
             await trio.lowlevel.wait_readable(closings.fd)
             for watch in closings.read():
-                job = self._watched.pop(watch, None)
-                if job is not None and job.written is not None:
+                jobs = self._watched.pop(watch, ())
+                for job in jobs:
+                    assert job.written is not None
                     self._hash_written(job, job.written)
-                elif len(self._unheard) < _MOST_UNHEARD:
+                if jobs:
+                    continue
+                if len(self._unheard) < _MOST_UNHEARD:
                     self._unheard.add(watch)
                 else:
                     self._unheard = {watch}
@@ -248,13 +255,14 @@ class Jobs(Generic[_Waiter]):
 
     def leave_written(self) -> None:
         """Wait no longer for files to be closed."""
-        for job in tuple(self._watched.values()):
+        for job in tuple(chain.from_iterable(self._watched.values())):
             self.give_up(job)
 
     def statistics(self) -> Mapping[str, int]:
         return {
             "waiting_files": len(self._by_key),
             "open_files": self._open,
+            "written_files": sum(map(len, self._watched.values())),
             "bytes": self._hasher.budget.spent,
             "workers_busy": self._workers.busy,
             "workers_hung": self._workers.hung,

@@ -276,6 +276,59 @@ def test_new_files(collector: Collector, tmp_path: Path) -> None:
         assert result(creation(collector, kept)) == ("-1", "open")
 
 
+_OVERLAY = "mkdir top/upper top/work; mount -t overlay none -o lowerdir=lower,upperdir=top/upper,workdir=top/work"
+MOUNTS = {
+    "disk": "",
+    "tmpfs": "mount -t tmpfs none mnt",
+    "overlay": f"{_OVERLAY} mnt",
+    "overlay-of-two": f"mount -t tmpfs none top; {_OVERLAY},xino=off mnt",
+    "overlay-of-two-xino": f"mount -t tmpfs none top; {_OVERLAY},xino=on mnt",
+}
+
+
+@pytest.fixture(params=MOUNTS)
+def mounted(request: pytest.FixtureRequest, tmp_path: Path, programs: Programs) -> Iterator[Path]:
+    """A folder of that file system; in an overlay's lower layer there is a program."""
+    for name in ("lower", "top", "mnt"):
+        (tmp_path / name).mkdir()
+    copy(programs, tmp_path / "lower" / "program", b"below")
+    run("sh", "-ec", MOUNTS[request.param], cwd=tmp_path)
+    yield tmp_path / "mnt"
+    for name in ("mnt", "top"):
+        if os.path.ismount(tmp_path / name):
+            run("umount", tmp_path / name)
+
+
+def test_new_files_of_one_moment(collector: Collector, mounted: Path) -> None:
+    """Of files that were created at once, one after the other by one descriptor, none is taken for another."""
+    paths = [mounted / str(number) for number in range(20)]
+    with stopped(collector):
+        for path in paths:
+            # Not as a Python file, which asks for the file's times, so that the next file has others.
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+            os.write(fd, path.name.encode())
+            if path != paths[-1]:
+                os.close(fd)
+    told = [result(creation(collector, path)) for path in paths[:-1]]
+    os.close(fd)
+    assert told == [(hashlib.md5(path.name.encode()).hexdigest(), "verified") for path in paths[:-1]]  # noqa: S324
+
+
+def test_programs_of_every_layer(collector: Collector, programs: Programs, mounted: Path) -> None:
+    """A program has its own digest wherever it lies, below, above, or copied from below to above."""
+    above = copy(programs, mounted / "above", b"above")
+    below = mounted / "program"
+    layers = [above, below] if below.exists() else [above]
+    for path in layers:
+        run(path)
+        assert result(execution(collector, path)) == (md5(path), "verified")
+    for path in layers:
+        path.write_bytes(path.read_bytes() + b"more")
+        run(path, "again")
+    events = collector.wait_for(lambda event: event["data_type"] == "59" and "again" in event["argv"], len(layers))
+    assert [result(event) for event in events] == [(md5(path), "verified") for path in layers]
+
+
 def test_new_files_with_one_number(collector: Collector, tmp_path: Path) -> None:
     """A file whose inode number was another's just before is not taken for it."""
     path = tmp_path / "file"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from probes.identity import CreatedId
 from probes.process.exit import Exit
 from tests.unit.pipeline.files import Stage, executable, found, md5, new_hashes, run_of
 from tests.unit.pipeline.samples import made
+
+FS_IOC_GETVERSION = 0x80087601
 
 A, B = 11, 12
 """Two processes that are gone."""
@@ -157,6 +160,29 @@ async def test_a_new_file_holds_up_nothing_else_of_its_process(dead: DeadMount, 
         dead.answers.set()
         assert await stage.next() == [creation]
     assert creation.create_file_hash_status == "changed"
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_a_file_that_is_shown_as_two(tmp_path: Path, is_closed: bool) -> None:
+    """Events that name one open file by two identities both get its digest once it is closed, or neither does."""
+    path = tmp_path / "new"
+    with path.open("wb") as file:
+        file.write(b"new")
+        status = path.stat()
+        device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+        generation = int.from_bytes(fcntl.ioctl(file, FS_IOC_GETVERSION, bytes(8))[:4], "little")
+        identities = [CreatedId(status.st_ino, status.st_ctime_ns + later, device, generation) for later in range(3)]
+        events = [made(CreateFile, tgid=os.getpid(), path=os.fsencode(path), created=i.pack()) for i in identities]
+        async with Stage(new_hashes(order_ms=0, close_wait_s=60.0 if is_closed else 0.0)) as stage:
+            await stage.put(*events)
+            if is_closed:
+                await until_settled(stage.hashes, written_files=3)
+                file.close()
+            passed: list[object] = []
+            while len(passed) < 3:
+                passed += await stage.next()
+    expected = verified(path) if is_closed else (UNKNOWN, "open")
+    assert [(event.create_file_md5, event.create_file_hash_status) for event in events] == [expected] * 3
 
 
 async def test_a_hung_worker_is_replaced(dead: DeadMount, slow: Path, quick: Path, tmp_path: Path) -> None:
