@@ -140,21 +140,18 @@ def _kept(name: str) -> kept.Kept:
 
 def _ndjson() -> str:
     report = _kept("ndjson")
-    (one,) = report.benchmarks
-    events = one.extra_info["events"]
     rows = [
-        (name, f"{seconds:.3f}", f"{events / seconds:,.0f}")
-        for name, seconds in (
-            ("fastest", one.seconds.low),
-            ("median", one.seconds.median),
-            ("slowest", one.seconds.high),
+        (
+            f"{events:,} events",
+            str(one.seconds.times),
+            *(f"{events / seconds:,.0f}" for seconds in (one.seconds.low, one.seconds.median, one.seconds.high)),
         )
+        for one in report.benchmarks
+        for events in (one.extra_info["events"],)
     ]
-    sizes = (
-        f"{one.extra_info['bytes_per_record']:,} bytes a record, {one.extra_info['bytes_per_line']:,} a line, "
-        f"{one.seconds.times} rounds:\n\n"
-    )
-    columns = ("round", f"seconds for {events:,}", "events/s")
+    noted = report.benchmarks[0].extra_info
+    sizes = f"{noted['bytes_per_record']:,} bytes a record, {noted['bytes_per_line']:,} a line:\n\n"
+    columns = ("a run of", "runs", "fastest, events/s", "median", "slowest")
     return _where(report.machine, report.warnings, report.command) + sizes + _table(columns, rows)
 
 

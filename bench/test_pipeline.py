@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.actions import Action, actions
 from bench.figures import spread
 from bench.rounds import loaded
-from bench.workload import Workload
+from bench.workload import Workload, repeated
 from pipeline.config import Config
 from pipeline.decode import Sequences, decode_span
 from pipeline.live import update_ledger
@@ -57,14 +57,21 @@ def _pipeline(workload: Workload, output: Path) -> Pipeline:
     )
 
 
-def test_ring_bytes_to_ndjson(benchmark: BenchmarkFixture, executions: Workload, tmp_path: Path) -> None:
-    """Executions a second on one core with the ledger, md5 and process tree on, to a file with fsync."""
-    spans, records = executions.spans, executions.records
+@pytest.mark.parametrize(("times", "rounds"), [(1, 15), (5, 9)], ids=["short", "long"])
+def test_ring_bytes_to_ndjson(
+    benchmark: BenchmarkFixture, executions: Workload, tmp_path: Path, times: int, rounds: int
+) -> None:
+    """Executions a second on one core with the ledger, md5 and process tree on, to a file with fsync.
+
+    A short run has its start (programs to hash, encoders to make) and its last fsync in it, a long one less of them.
+    """
+    workload = repeated(executions, times)
+    spans, records = workload.spans, workload.records
     output = tmp_path / "events.ndjson"
 
     def setup() -> tuple[tuple[Pipeline], dict[str, object]]:
         output.unlink(missing_ok=True)
-        return (_pipeline(executions, output),), {}
+        return (_pipeline(workload, output),), {}
 
     def run(pipeline: Pipeline) -> None:
         async def source(send: trio.MemorySendChannel[Span]) -> None:
@@ -73,14 +80,14 @@ def test_ring_bytes_to_ndjson(benchmark: BenchmarkFixture, executions: Workload,
                     await send.send(span)
 
         def final_counters() -> list[tuple[int, int, int]]:
-            update_ledger(pipeline.ledger, executions.counters)
-            return [(kind, cpu, counters.emitted) for kind, cpu, counters in executions.counters]
+            update_ledger(pipeline.ledger, workload.counters)
+            return [(kind, cpu, counters.emitted) for kind, cpu, counters in workload.counters]
 
         trio.run(pipeline.run, source, final_counters)
         assert pipeline.ledger.is_closed()
         assert pipeline.ledger.kinds[59].sink("file").delivered == records
 
-    benchmark.pedantic(run, setup=setup, rounds=15, warmup_rounds=2)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(run, setup=setup, rounds=rounds, warmup_rounds=2)  # type: ignore[no-untyped-call]
     benchmark.extra_info["events"] = records
     benchmark.extra_info["bytes_per_record"] = sum(len(span.data) for span in spans) // records
     benchmark.extra_info["bytes_per_line"] = output.stat().st_size // records

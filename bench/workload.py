@@ -24,6 +24,9 @@ EXECUTIONS = 40_000
 _KIND_AT = 4
 """Behind the length: see docs/architecture.md, "On the wire"."""
 
+_LIFE_NS = 60_000_000_000
+"""More than a recording takes."""
+
 _SPAWNER = r"""
 #include <spawn.h>
 #include <stdio.h>
@@ -90,6 +93,30 @@ def _workload(recording: Recording, ppid: int | None) -> Workload:
     spans.append(Span(bytes(data), records))
     counters = [(Execve.data_type, cpu, Counters(emitted, 0, 0)) for cpu, emitted in sequences.items()]
     return Workload(recording.header, spans, counters)
+
+
+def repeated(workload: Workload, times: int) -> Workload:
+    """The same so many times, one after the other: numbered on, and each time later lives of the same ids."""
+    cpu_at, sequence_at = _at("cpu"), _at("sequence")
+    later_at = [_at("time_ns"), _at("start_time")]
+    emitted = {cpu: counters.emitted for _, cpu, counters in workload.counters}
+    spans: list[Span] = []
+    for life in range(times):
+        for span in workload.spans:
+            data = bytearray(span.data)
+            for offset, _ in span.records:
+                (cpu,) = struct.unpack_from("<I", data, offset + cpu_at)
+                _add(data, offset + sequence_at, life * emitted[cpu])
+                for at in later_at:
+                    _add(data, offset + at, life * _LIFE_NS)
+            spans.append(Span(bytes(data), span.records))
+    counters = [(kind, cpu, Counters(times * emitted[cpu], 0, 0)) for kind, cpu, _ in workload.counters]
+    return Workload(workload.header, spans, counters)
+
+
+def _add(data: bytearray, at: int, more: int) -> None:
+    (value,) = struct.unpack_from("<Q", data, at)
+    struct.pack_into("<Q", data, at, value + more)
 
 
 def recorded_executions(path: Path) -> Workload:

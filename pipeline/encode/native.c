@@ -19,6 +19,7 @@
 #define MAX_KEYS 8
 #define MAX_DEPTH 8
 #define LINE_GUESS 1024		/* bytes */
+#define LATELY 32		/* keys of a source; a power of two */
 #define NS 1000000000ll
 
 /* What a step appends behind its text; see pipeline.encode.steps for the arguments. */
@@ -57,6 +58,7 @@ struct source {
 	int fields;
 	bool is_tuple;
 	PyObject *find;		/* a dict, or a function */
+	PyObject **lately;	/* for each key its objects, and what was found */
 };
 
 struct writer {
@@ -397,6 +399,46 @@ static PyObject *key_of(const struct source *source, PyObject *event)
 	return key;
 }
 
+/*
+ * Earlier stages give events the same objects for the same values, so that
+ * these, which are held here and never change, stand for the key.
+ */
+static PyObject **place_of(const struct source *source, PyObject *event, bool *is_known)
+{
+	uintptr_t hash = 0;
+	PyObject **place;
+	int at;
+
+	for (at = 0; at < source->fields; at++)
+		hash = hash * 31 + ((uintptr_t)*(PyObject **)((char *)event + source->field[at]) >> 4);
+	place = &source->lately[((hash ^ hash >> 5 ^ hash >> 10) % LATELY) * (source->fields + 1)];
+	*is_known = place[source->fields];
+	for (at = 0; at < source->fields; at++)
+		*is_known &= place[at] == *(PyObject **)((char *)event + source->field[at]);
+	return place;
+}
+
+/* A new reference; NULL with an exception. */
+static PyObject *fragments_of(const struct source *source, PyObject *event)
+{
+	bool is_known;
+	PyObject **place = place_of(source, event, &is_known), *key, *fragments;
+	int at;
+
+	if (is_known)
+		return Py_NewRef(place[source->fields]);
+	key = key_of(source, event);
+	fragments = key ? found(source->find, key) : NULL;
+	if (fragments) {
+		Py_CLEAR(place[source->fields]);
+		for (at = 0; at < source->fields; at++)
+			Py_XSETREF(place[at], Py_NewRef(source->is_tuple ? PyTuple_GET_ITEM(key, at) : key));
+		place[source->fields] = Py_NewRef(fragments);
+	}
+	Py_XDECREF(key);
+	return fragments;
+}
+
 static int put_fragment(struct output *out, PyObject *fragments, long long number)
 {
 	if (number < 0)
@@ -507,12 +549,7 @@ static int put_line(struct output *out, struct writer *self, PyObject *event)
 	int error = -1;
 
 	for (sources = 0; sources < self->sources; sources++) {
-		PyObject *key = key_of(&self->source[sources], event);
-
-		if (!key)
-			goto out;
-		fragments[sources] = found(self->source[sources].find, key);
-		Py_DECREF(key);
+		fragments[sources] = fragments_of(&self->source[sources], event);
 		if (!fragments[sources])
 			goto out;
 	}
@@ -587,7 +624,10 @@ static int read_source(struct writer *self, PyObject *told)
 		if (source->field[at] < 0)
 			return -1;
 	}
-	return 0;
+	source->lately = PyMem_Calloc(LATELY * (source->fields + 1), sizeof(*source->lately));
+	if (!source->lately)
+		PyErr_NoMemory();
+	return source->lately ? 0 : -1;
 }
 
 /* From (text, operation, field or number of the source, function, number, is optional); gives the change of depth. */
@@ -663,15 +703,21 @@ static void writer_dealloc(PyObject *object)
 {
 	struct writer *self = (struct writer *)object;
 	PyTypeObject *type = Py_TYPE(object);
-	Py_ssize_t at;
+	Py_ssize_t at, place;
 
 	for (at = 0; at < self->steps; at++) {
 		Py_DECREF(self->step[at].text);
 		Py_DECREF(self->step[at].function);
 	}
 	PyMem_Free(self->step);
-	for (at = 0; at < self->sources; at++)
-		Py_DECREF(self->source[at].find);
+	for (at = 0; at < self->sources; at++) {
+		struct source *source = &self->source[at];
+
+		for (place = 0; source->lately && place < LATELY * (source->fields + 1); place++)
+			Py_XDECREF(source->lately[place]);
+		PyMem_Free(source->lately);
+		Py_DECREF(source->find);
+	}
 	Py_XDECREF(self->event);
 	type->tp_free(object);
 	Py_DECREF(type);

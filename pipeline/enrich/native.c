@@ -34,6 +34,7 @@ struct tracker {
 	PyObject *bodies;		/* what reads an execution's body */
 	Py_ssize_t exe_path, result;	/* places in what that gives */
 	Py_ssize_t depth, most;		/* processes of a line, and of the table */
+	unsigned long long tick;	/* ns, of the start times that /proc tells */
 	Py_ssize_t event_slot[EVENT_SLOTS], body_slot, process_slot[PROCESS_SLOTS];
 	Py_ssize_t met;
 	PyObject *fresh;		/* what a Process has behind its arguments at first, a tuple */
@@ -246,10 +247,10 @@ static PyObject *new_process(const struct tracker *self, PyObject *event, PyObje
 	return process;
 }
 
-/* The process of an execution that the table does not hold, but its parent. */
+/* The process of an execution that the table does not hold, but its parent; it takes the place of "*process". */
 static enum turn meet(struct tracker *self, const struct tree *tree, PyObject *event, PyObject *tgid, PyObject **process)
 {
-	PyObject *origin, *parent;
+	PyObject *origin, *parent, *made = NULL;
 	enum turn turn = FAILED;
 
 	if (!Py_IS_TYPE(event, self->execution) || PyDict_GET_SIZE(tree->processes) >= self->most)
@@ -262,28 +263,45 @@ static enum turn meet(struct tracker *self, const struct tree *tree, PyObject *e
 	if (!Py_IS_TYPE(parent, self->process))
 		PyErr_SetString(PyExc_TypeError, "the parents are processes");
 	else
-		*process = new_process(self, event, parent);
-	if (*process && PyDict_SetItem(tree->processes, tgid, *process) == 0) {
+		made = new_process(self, event, parent);
+	if (made && PyDict_SetItem(tree->processes, tgid, made) == 0) {
 		set(self, parent, P_HAS_CHILDREN, Py_True);
 		self->met++;
 		turn = TAKEN;
+		Py_XSETREF(*process, Py_NewRef(made));
 	}
+	Py_XDECREF(made);
 	Py_DECREF(parent);
 	return turn;
 }
 
-/* A process that the table holds, and what the event says of it. */
-static enum turn meet_again(struct tracker *self, PyObject *event, PyObject *process)
+/* An event of another start time than the process that the table holds under its id. */
+static enum turn meet_another(struct tracker *self, const struct tree *tree, PyObject *event, PyObject *tgid,
+			      PyObject **process)
 {
-	int result = are_equal(event, self->event_slot[START_TIME], process, self->process_slot[P_START]);
+	PyObject *number = get(self, *process, P_START);
+	unsigned long long start = number ? PyLong_AsUnsignedLongLong(number) : 0;
+
+	Py_XDECREF(number);
+	if (PyErr_Occurred())
+		return FAILED;
+	/* It may be the same one, whose start time /proc told, rounded. */
+	return start % self->tick ? meet(self, tree, event, tgid, process) : FOR_PYTHON;
+}
+
+/* A process whose id the table holds, and what the event says of it. */
+static enum turn meet_again(struct tracker *self, const struct tree *tree, PyObject *event, PyObject *tgid,
+			    PyObject **process)
+{
+	int result = are_equal(event, self->event_slot[START_TIME], *process, self->process_slot[P_START]);
 
 	if (result <= 0)
-		return result ? FAILED : FOR_PYTHON;
+		return result ? FAILED : meet_another(self, tree, event, tgid, process);
 	if (Py_IS_TYPE(event, self->execution))
-		return executed(self, process, event);
+		return executed(self, *process, event);
 	if (PySequence_Contains(self->others, (PyObject *)Py_TYPE(event)))
 		return PyErr_Occurred() ? FAILED : FOR_PYTHON;
-	result = are_equal(event, self->event_slot[EXE_FILE], process, self->process_slot[P_EXE_FILE]);
+	result = are_equal(event, self->event_slot[EXE_FILE], *process, self->process_slot[P_EXE_FILE]);
 	return result < 0 ? FAILED : result ? TAKEN : FOR_PYTHON;
 }
 
@@ -345,7 +363,7 @@ static enum turn take(struct tracker *self, const struct tree *tree, PyObject *e
 	if (process && !Py_IS_TYPE(process, self->process))
 		PyErr_SetString(PyExc_TypeError, "the table holds processes");
 	else if (process)
-		turn = meet_again(self, event, process);
+		turn = meet_again(self, tree, event, tgid, &process);
 	else if (!PyErr_Occurred())
 		turn = meet(self, tree, event, tgid, &process);
 	if (turn == TAKEN && tell(self, tree, event, process))
@@ -398,10 +416,10 @@ static int tracker_init(PyObject *object, PyObject *args, PyObject *Py_UNUSED(ke
 	static const char *const body = "body";
 	PyObject *event, *execution, *process, *others, *bodies, *fresh;
 
-	if (self->event || !PyArg_ParseTuple(args, "O!O!O!O!O!O(nn)nn", &PyType_Type, &event, &PyType_Type,
+	if (self->event || !PyArg_ParseTuple(args, "O!O!O!O!O!O(nn)nnK", &PyType_Type, &event, &PyType_Type,
 					     &execution, &PyType_Type, &process, &PyTuple_Type, &fresh, &PyTuple_Type,
 					     &others, &bodies, &self->exe_path, &self->result, &self->depth,
-					     &self->most)) {
+					     &self->most, &self->tick)) {
 		if (!PyErr_Occurred())
 			PyErr_SetString(PyExc_TypeError, "a tracker is made once");
 		return -1;
@@ -413,7 +431,7 @@ static int tracker_init(PyObject *object, PyObject *args, PyObject *Py_UNUSED(ke
 	self->bodies = Py_NewRef(bodies);
 	self->fresh = Py_NewRef(fresh);
 	if (!PyType_IsSubtype(self->execution, self->event) || PyType_IS_GC(self->process) || self->exe_path < 0 ||
-	    self->result < 0 || PyTuple_GET_SIZE(fresh) != PROCESS_SLOTS - P_ARGUMENTS) {
+	    self->result < 0 || !self->tick || PyTuple_GET_SIZE(fresh) != PROCESS_SLOTS - P_ARGUMENTS) {
 		PyErr_SetString(PyExc_ValueError, "these classes cannot be tracked");
 		return -1;
 	}

@@ -23,14 +23,15 @@ class Tracker:
         places: tuple[int, int],
         depth: int,
         max_processes: int,
+        tick_ns: int,
         /,
     ) -> None:
         """`fresh`: what a process has behind its six arguments at first; `others`: the kinds that are never usual;
-        `places`: of the path and the result in an execution's body.
+        `places`: of the path and the result in an execution's body; `tick_ns`: to which /proc rounds start times.
 
         Raises:
             TypeError: instances of the classes do not hold the fields that it needs.
-            ValueError: an execution is no event, a process is no such class, or a place is below 0.
+            ValueError: an execution is no event, a process is no such class, a place is below 0, or the tick is 0.
         """
 
     def track(

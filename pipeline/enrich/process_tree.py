@@ -105,7 +105,7 @@ class ProcessTree:
             bodies = getattr(_read_execution, "__self__", _read_execution)
             fresh = Process.__struct_defaults__
             self._tracker = native.Tracker(
-                ProcessEvent, Execve, Process, fresh, (Fork, Exit), bodies, places, depth, max_processes
+                ProcessEvent, Execve, Process, fresh, (Fork, Exit), bodies, places, depth, max_processes, TICK_NS
             )
 
     async def enrich(self, events: list[ProcessEvent]) -> None:

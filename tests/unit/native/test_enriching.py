@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.enrich import process_tree
 from pipeline.enrich.assignment import assignment
+from pipeline.enrich.proc import TICK_NS
 from pipeline.enrich.process_tree import Process, ProcessTree
 from probes.event import ProcessEvent
 from probes.process.execve import Execve
@@ -24,7 +25,7 @@ native = pytest.importorskip("pipeline.enrich.native", reason="no enrichment in 
 
 FRESH: Any = Process.__struct_defaults__
 BODIES: Any = {}
-SOUND: Any = (ProcessEvent, Execve, Process, FRESH, (Fork, Exit), BODIES, (6, 0), 12, 100)
+SOUND: Any = (ProcessEvent, Execve, Process, FRESH, (Fork, Exit), BODIES, (6, 0), 12, 100, TICK_NS)
 
 
 def with_one(at: int, value: Any) -> Any:
@@ -39,6 +40,7 @@ def with_one(at: int, value: Any) -> Any:
         (with_one(2, type("Plain", (), {})), (TypeError, ValueError)),
         (with_one(3, FRESH[:-1]), ValueError),
         (with_one(6, (-1, 0)), ValueError),
+        (with_one(9, 0), ValueError),
         (with_one(1, msgspec.defstruct("Other", ["tgid"], gc=False)), ValueError),
         (with_one(4, None), TypeError),
     ],
@@ -84,6 +86,7 @@ def test_what_is_not_usual_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     shell, forked = init.forks(10, 1)
     met = Life(11, 2, init)
     events = [forked, shell.executes(b"bash"), shell.fails_to_execute(b"x"), met.executes(b"a"), shell.ends()]
+    events += [Life(11, 3, init).executes(b"b"), Life(11, TICK_NS + 1, init).executes(b"c")]
     with pytest.raises(StopIteration):
         tree.enrich(events).send(None)
     assert left == [Fork, Exit]

@@ -164,6 +164,27 @@ def test_an_execution_is_written_without_python(document: Any) -> None:
     assert not [step for step in steps if step.operation == 13]
 
 
+def test_fragments_are_those_of_the_key() -> None:
+    """Of more keys than are held, each has its own fragment again and again: as the same objects, as others, mixed."""
+    made_of: list[Any] = []
+
+    def find(key: Any) -> bytes:
+        made_of.append(key)
+        return repr(key).encode()
+
+    fragment = (b"", 4, 0, None, -1, False)
+    for fields in ("exe", ("exe", "exe_md5")):
+        writer = encoding.Writer(Exit, ((fields, find),), (fragment,))
+        events = [made(Exit, exe=b"%d" % (number % 50), exe_md5=f"{number % 30}") for number in range(600)]
+        keys = [event.exe if fields == "exe" else (event.exe, event.exe_md5) for event in events]
+        expected = b"".join(repr(key).encode() + b"\n" for key in keys)
+        assert encoding.encode(events, {Exit: writer}) == expected
+        assert encoding.encode([*events, *reversed(events)], {Exit: writer})[: len(expected)] == expected
+        before = len(made_of)
+        encoding.encode(events[:1] * 100, {Exit: writer})
+        assert len(made_of) <= before + 1
+
+
 @pytest.mark.parametrize("schema", ["smith", "ecs"])
 def test_nothing_leaks(schema: Schema) -> None:
     """100,000 records, good and bad, and their lines leave no object behind."""
