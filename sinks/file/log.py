@@ -124,11 +124,8 @@ class LogFile:
             self._let_go(fd, self.unsynced)
 
     def duplicate(self) -> int | None:
-        """Take over the duty to fsync: a descriptor to sync and close, or None if all is synced."""
-        if self._fd == _CLOSED or not self.unsynced:
-            return None
-        self.unsynced = False
-        return os.dup(self._fd)
+        """A descriptor of the current file, to be closed; None if none is open."""
+        return None if self._fd == _CLOSED else os.dup(self._fd)
 
     def _prepare(self, incoming: int) -> int:
         """Have the right file open and whole; return its size, to which ``incoming`` may be added."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from sinks.file.counters import Counters
+from sinks.file.durable import begin_writing_back
 from sinks.file.log import LogFile
 from sinks.file.shelf import Shelf
 
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from sinks.file.config import FileConfig
     from sinks.protocol import Batch, Sink
 
-# An append, an fsync and a compression may each hold one; more never run at a time.
-_THREADS = 3
+# An append, an fsync, writing back and a compression may each hold one; more never run at a time.
+_THREADS = 4
+
+_MUCH = 8 << 20
+"""Bytes that are worth a thread's turn, and that a disk takes in a moment."""
 
 _LOOK_AT_CLOCK_S = 60.0
 _SHORTEST_SLEEP_S = 0.01
@@ -50,6 +54,7 @@ async def open_sink(config: FileConfig, *, now: Callable[[], float] = time.time)
             nursery.start_soon(sink.tend_forever)
             if config.fsync == "interval":
                 nursery.start_soon(sink.sync_forever)
+                nursery.start_soon(sink.write_back_forever)
             if config.rotate_age_s:
                 nursery.start_soon(sink.watch_age_forever)
             try:
@@ -97,6 +102,9 @@ class FileSink:
         self._untended = trio.Event()
         # An earlier process may have left files half done.
         self._untended.set()
+        self._begun = 0
+        """Bytes of the current file that the disk has been given."""
+        self._much = trio.Event()
 
     async def deliver(self, batch: Batch) -> None:
         """Append the batch; with ``fsync = "always"`` it is on the disk on return.
@@ -112,6 +120,10 @@ class FileSink:
                 await trio.to_thread.run_sync(self._log.append, pieces, len(batch), limiter=self._limiter)
             finally:
                 self._note_rotation()
+            if self._log.size < self._begun:  # it is another file, or was emptied
+                self._begun = 0
+            if self._log.size >= self._begun + _MUCH:
+                self._much.set()
 
     async def reopen(self) -> None:
         """Close the file and open the path anew, as logrotate wants it.
@@ -138,7 +150,8 @@ class FileSink:
         while True:
             await trio.sleep(self._config.fsync_interval_s)
             async with self._turn:
-                fd = self._log.duplicate()
+                fd = self._log.duplicate() if self._log.unsynced else None
+                self._log.unsynced = False
             if fd is None:
                 continue
             try:
@@ -148,6 +161,22 @@ class FileSink:
                 self._counters.fsyncs += 1
             except OSError:
                 self._counters.fsync_errors += 1
+            finally:
+                os.close(fd)
+
+    async def write_back_forever(self) -> None:
+        """Let the disk begin with what it would be given at the next sync, so that this finds little left to do."""
+        while True:
+            await self._much.wait()
+            self._much = trio.Event()
+            async with self._turn:
+                fd, start, end = self._log.duplicate(), self._begun, self._log.size
+            if fd is None:
+                continue
+            self._begun = end
+            try:
+                with trio.CancelScope(shield=True):  # the thread would go on with a descriptor that is closed
+                    await trio.to_thread.run_sync(begin_writing_back, fd, start, end - start, limiter=self._limiter)
             finally:
                 os.close(fd)
 

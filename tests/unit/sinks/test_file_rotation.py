@@ -9,8 +9,10 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from trio.testing import wait_all_tasks_blocked
 
+from sinks.file.durable import begin_writing_back
 from sinks.file.sink import open_sink
 from tests.unit.sinks.doubles import (
     NOON,
@@ -204,3 +206,30 @@ async def test_empty_batch(tmp_path: Path) -> None:
         await sink.deliver(batch(0))
         await sink.deliver(Batch(()))
     assert everything(path) == [0]
+
+
+async def test_the_disk_begins_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that grows, and of the one after it, every part of 8 MiB is given to the disk once, in order."""
+    parts: list[tuple[int, int, int]] = []
+    news = trio.Event()
+
+    def noting(fd: int, start: int, size: int) -> None:
+        begin_writing_back(fd, start, size)
+        parts.append((os.fstat(fd).st_ino, start, size))
+        trio.from_thread.run_sync(news.set)
+
+    monkeypatch.setattr("sinks.file.sink.begin_writing_back", noting)
+    path = tmp_path / "events.ndjson"
+    large = batch(1, padding=3 << 20)
+    size = len(large.encoded("smith"))
+    files = []
+    async with open_sink(file_config(path, rotate_bytes=7 * size, fsync="interval", compress=False)) as sink:
+        for number in range(1, 13):
+            await sink.deliver(large)
+            files.append(path.stat().st_ino)
+            if number in {3, 6, 10}:
+                await news.wait()
+                news = trio.Event()
+    first, second = files[0], files[-1]
+    assert files == [first] * 7 + [second] * 5
+    assert parts == [(first, 0, 3 * size), (first, 3 * size, 3 * size), (second, 0, 3 * size)]
