@@ -170,7 +170,8 @@ class FileSink:
             await self._much.wait()
             self._much = trio.Event()
             async with self._turn:
-                fd, start, end = self._log.duplicate(), self._begun, self._log.size
+                start, end = self._begun, self._log.size
+                fd = self._log.duplicate() if end - start >= _MUCH else None
             if fd is None:
                 continue
             self._begun = end
