@@ -151,7 +151,7 @@ class FileSink:
             await trio.sleep(self._config.fsync_interval_s)
             async with self._turn:
                 fd = self._log.duplicate() if self._log.unsynced else None
-                self._log.unsynced = False
+                self._log.unsynced &= fd is None  # closing the file, or the next time, will see to it
             if fd is None:
                 continue
             try:

@@ -229,6 +229,25 @@ async def test_fsync_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert everything(path) == [0, 1]
 
 
+async def test_no_descriptor_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock) -> None:
+    """Where there is no descriptor to sync by, the lines of that interval are synced with those of the next."""
+    path = tmp_path / "events.ndjson"
+
+    def none_left(_fd: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with open_sink(file_config(path, fsync="interval", fsync_interval_s=5.0)) as sink:
+        with monkeypatch.context() as patch:
+            patch.setattr("sinks.file.log.os.dup", none_left)
+            await sink.deliver(batch(0))
+            await wait_all_tasks_blocked()
+            mock_clock.jump(5)
+            await wait_all_tasks_blocked()
+        assert sink.statistics()["fsyncs"] == 0
+        mock_clock.jump(5)
+        await until_counted(sink, fsyncs=1)
+
+
 async def test_fsync_once_an_interval(tmp_path: Path, mock_clock: MockClock) -> None:
     """With ``interval``, one fsync covers all lines of an interval, and an idle file is not synced at all."""
     path = tmp_path / "events.ndjson"
