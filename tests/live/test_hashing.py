@@ -288,7 +288,7 @@ MOUNTS = {
 
 @pytest.fixture(params=MOUNTS)
 def mounted(request: pytest.FixtureRequest, tmp_path: Path, programs: Programs) -> Iterator[Path]:
-    """A folder of that file system; in an overlay's lower layer there is a program."""
+    """A folder of that file system, for a collector that ends first; in an overlay's lower layer there is a program."""
     for name in ("lower", "top", "mnt"):
         (tmp_path / name).mkdir()
     copy(programs, tmp_path / "lower" / "program", b"below")
@@ -306,7 +306,7 @@ def written(path: Path) -> int:
     return fd
 
 
-def test_new_files_of_one_moment(collector: Collector, mounted: Path) -> None:
+def test_new_files_of_one_moment(mounted: Path, collector: Collector) -> None:
     """Of files that were created at once, one after the other by one descriptor, none is taken for another."""
     paths = [mounted / str(number) for number in range(20)]
     with stopped(collector):
@@ -318,7 +318,7 @@ def test_new_files_of_one_moment(collector: Collector, mounted: Path) -> None:
     assert told == [(hashlib.md5(path.name.encode()).hexdigest(), "verified") for path in paths[:-1]]  # noqa: S324
 
 
-def test_programs_of_every_layer(collector: Collector, programs: Programs, mounted: Path) -> None:
+def test_programs_of_every_layer(mounted: Path, collector: Collector, programs: Programs) -> None:
     """A program has its own digest wherever it lies, below, above, or copied from below to above."""
     above = copy(programs, mounted / "above", b"above")
     below = mounted / "program"
