@@ -257,7 +257,7 @@ def _is_created(fd: int, status: os.stat_result, wanted: CreatedId) -> bool:
     if status.st_ino != wanted.inode:
         return False
     born = _birth_ns(fd)
-    if os.major(status.st_dev) << 20 | os.minor(status.st_dev) != wanted.device:
+    if FileId.of(status).device != wanted.device:
         # overlayfs and btrfs show another device than the kernel's own.
         return born is not None and wanted.ctime_ns - _CLOCK_NS <= born <= wanted.ctime_ns
     generation = _generation(fd)

@@ -124,11 +124,8 @@ class LogFile:
             self._let_go(fd, self.unsynced)
 
     def duplicate(self) -> int | None:
-        """A descriptor of the current file, to be closed; None if none is open, or there can be no more of them."""
-        try:
-            return None if self._fd == _CLOSED else os.dup(self._fd)
-        except OSError:
-            return None
+        """A descriptor of the current file, to be closed; None if none is open. Raises OSError."""
+        return None if self._fd == _CLOSED else os.dup(self._fd)
 
     def _prepare(self, incoming: int) -> int:
         """Have the right file open and whole; return its size, to which ``incoming`` may be added."""

@@ -150,8 +150,12 @@ class FileSink:
         while True:
             await trio.sleep(self._config.fsync_interval_s)
             async with self._turn:
-                fd = self._log.duplicate() if self._log.unsynced else None
-                self._log.unsynced &= fd is None  # closing the file, or the next time, will see to it
+                try:
+                    fd = self._log.duplicate() if self._log.unsynced else None
+                except OSError:  # the next time may see to it, or closing the file will
+                    self._counters.fsync_errors += 1
+                    continue
+                self._log.unsynced = False
             if fd is None:
                 continue
             try:
@@ -170,8 +174,9 @@ class FileSink:
             await self._much.wait()
             self._much = trio.Event()
             async with self._turn:
-                start, end = self._begun, self._log.size
-                fd = self._log.duplicate() if end - start >= _MUCH else None
+                start, end, fd = self._begun, self._log.size, None
+                with contextlib.suppress(OSError):  # nothing is lost by it
+                    fd = self._log.duplicate() if end - start >= _MUCH else None
             if fd is None:
                 continue
             self._begun = end

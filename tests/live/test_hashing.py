@@ -292,11 +292,13 @@ def mounted(request: pytest.FixtureRequest, tmp_path: Path, programs: Programs) 
     for name in ("lower", "top", "mnt"):
         (tmp_path / name).mkdir()
     copy(programs, tmp_path / "lower" / "program", b"below")
-    run("sh", "-ec", MOUNTS[request.param], cwd=tmp_path)
-    yield tmp_path / "mnt"
-    for name in ("mnt", "top"):
-        if os.path.ismount(tmp_path / name):
-            run("umount", tmp_path / name)
+    try:
+        run("sh", "-ec", MOUNTS[request.param], cwd=tmp_path)
+        yield tmp_path / "mnt"
+    finally:
+        for name in ("mnt", "top"):
+            if os.path.ismount(tmp_path / name):
+                run("umount", tmp_path / name)
 
 
 def written(path: Path) -> int:

@@ -21,7 +21,7 @@ from pipeline.enrich.held import Held, Order
 from probes import opening
 from probes.event import UNKNOWN
 from probes.file.create_file import CreateFile
-from probes.identity import CreatedId
+from probes.identity import CreatedId, FileId
 from probes.process.exit import Exit
 from tests.unit.pipeline.files import Stage, executable, found, md5, new_hashes, run_of
 from tests.unit.pipeline.samples import made
@@ -169,7 +169,7 @@ async def test_a_file_that_is_shown_as_two(tmp_path: Path, is_closed: bool) -> N
     with path.open("wb") as file:
         file.write(b"new")
         status = path.stat()
-        device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
+        device = FileId.of(status).device
         generation = int.from_bytes(fcntl.ioctl(file, FS_IOC_GETVERSION, bytes(8))[:4], "little")
         identities = [CreatedId(status.st_ino, status.st_ctime_ns + later, device, generation) for later in range(3)]
         events = [made(CreateFile, tgid=os.getpid(), path=os.fsencode(path), created=i.pack()) for i in identities]

@@ -230,7 +230,7 @@ async def test_fsync_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_no_descriptor_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock) -> None:
-    """Where there is no descriptor to sync by, the lines of that interval are synced with those of the next."""
+    """Where there is no descriptor to sync by, that is counted, and the next time makes up for it."""
     path = tmp_path / "events.ndjson"
 
     def none_left(_fd: int) -> int:
@@ -243,7 +243,7 @@ async def test_no_descriptor_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             await wait_all_tasks_blocked()
             mock_clock.jump(5)
             await wait_all_tasks_blocked()
-        assert sink.statistics()["fsyncs"] == 0
+        assert sink.statistics().items() >= {"fsyncs": 0, "fsync_errors": 1}.items()
         mock_clock.jump(5)
         await until_counted(sink, fsyncs=1)
 
