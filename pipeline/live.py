@@ -39,13 +39,15 @@ class Live:
     """The running kernel as a source."""
 
     def __init__(self, config: Config, loaded: Loaded, ledger: Ledger, stop: trio.Event) -> None:
+        """Raises LoadError: no probe runs."""
         self.config = config
         self._loaded = loaded
+        self._ring_fd = loaded.ring_fd
         self._ledger = ledger
         self._stop = stop
 
     async def read(self, send: trio.MemorySendChannel[Span]) -> None:
-        ring = Ring(self._loaded.ring_fd, self._loaded.ring_bytes)
+        ring = Ring(self._ring_fd, self._loaded.ring_bytes)
         try:
             await read(
                 ring,

@@ -221,6 +221,20 @@ static __always_inline void hl_call(void *ctx, const u32 form, u32 program)
 		hl_kprobe_tails.call(ctx, program);
 }
 
+/*
+ * What the program of a uprobe does first. From Linux 6.13 on a program can get a
+ * stack of each CPU's, because it does not run twice there at once. A uprobe's
+ * does, when it is preempted. What calls another program has the task's stack.
+ */
+static __always_inline void hl_use_stack_of_task(void *ctx)
+{
+	const void *given = ctx;
+
+	HIDE(given);
+	if (!given)	/* never */
+		hl_kprobe_tails.call(ctx, 0);
+}
+
 /* An argument, from 0 to 4, of the kernel function that a kprobe or fentry program is at. */
 static __always_inline u64 hl_argument(void *ctx, const u32 form, const u32 number)
 {

@@ -90,7 +90,7 @@ class Loading:
         """The probes without which collecting does not begin, or all where none of these runs; blocks.
 
         Raises:
-            LoadError: the child failed, or no probe runs.
+            LoadError: the child failed.
         """
         loaded = Loaded(self._request.ring_bytes, self.close)
         try:

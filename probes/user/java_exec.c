@@ -55,6 +55,7 @@ int java_exec_entered(struct pt_regs *ctx)
 		.result = -JAVA_EXEC_ECHILD,
 	};
 
+	hl_use_stack_of_task(ctx);
 	call.left = call.mode == JAVA_EXEC_POSIX_SPAWN ? 2 : 1;
 	java_exec_calls.update(&thread, &call);
 	return 0;
@@ -173,6 +174,7 @@ int java_exec_returned(struct pt_regs *ctx)
 	struct hl_java_exec *body;
 	struct hl_record *record;
 
+	hl_use_stack_of_task(ctx);
 	if (!kept)
 		return 0;
 	call = *kept;

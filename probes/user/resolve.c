@@ -60,6 +60,7 @@ int resolve_entered(struct pt_regs *ctx)
 		.results = PT_REGS_PARM4(ctx),
 	};
 
+	hl_use_stack_of_task(ctx);
 	resolve_calls.update(&thread, &call);
 	return 0;
 }
@@ -135,6 +136,7 @@ int resolve_returned(struct pt_regs *ctx)
 	s32 result = PT_REGS_RC(ctx);
 	u32 start;
 
+	hl_use_stack_of_task(ctx);
 	if (!kept)
 		return 0;
 	call = *kept;

@@ -52,6 +52,7 @@ static __always_inline int shell_line_readline_returned(struct pt_regs *ctx)
 
 int shell_line_bash(struct pt_regs *ctx)
 {
+	hl_use_stack_of_task(ctx);
 	return shell_line_readline_returned(ctx);
 }
 
@@ -71,13 +72,16 @@ static __always_inline bool shell_line_is_bash(void)
 
 int shell_line_readline(struct pt_regs *ctx)
 {
+	hl_use_stack_of_task(ctx);
 	return shell_line_is_bash() ? shell_line_readline_returned(ctx) : 0;
 }
 
 int shell_line_zsh(struct pt_regs *ctx)
 {
-	struct hl_record *record = shell_line_begin((void *)PT_REGS_RC(ctx), SHELL_LINE_ZSH);
+	struct hl_record *record;
 
+	hl_use_stack_of_task(ctx);
+	record = shell_line_begin((void *)PT_REGS_RC(ctx), SHELL_LINE_ZSH);
 	if (!record)
 		return 0;
 	hl_body(record, shell_line)->line_metafied = 1;

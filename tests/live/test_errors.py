@@ -35,6 +35,16 @@ NO_TRACEFS = (
 
 NO_BTF = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf; exec "$@"', "sh")
 
+NO_EVENTS = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs none /sys/kernel/tracing/events/syscalls; exec "$@"',
+    "sh",
+)
+"""In a mount namespace of its own, without the tracepoints of system calls."""
+
 NO_BCC = (
     sys.executable,
     "-c",
@@ -73,6 +83,19 @@ def test_what_the_host_lacks_is_one_sentence(missing: str, command: str, tmp_pat
     assert sentence.startswith("hookline: ")
     assert problem in sentence
     assert remedy in sentence
+    assert (done.returncode, done.stdout) == (2, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["run", "record"])
+def test_no_probe_can_run(command: str, tmp_path: Path) -> None:
+    """Where the kernel has no hook for any of the probes: one sentence that says why, exit code 2, no traceback."""
+    file = [str(tmp_path / "x")] if command == "record" else []
+    done = run(*NO_EVENTS, *HOOKLINE, command, "--probe", "setsid", "--probe", "prctl", *file)
+    [sentence] = complaints(done)
+    assert sentence.startswith("hookline: no probe can run here (setsid: ")
+    assert "; prctl: " in sentence
+    assert "`hookline doctor`" in sentence
     assert (done.returncode, done.stdout) == (2, "")
     assert list(tmp_path.iterdir()) == []
 

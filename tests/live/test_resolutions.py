@@ -47,15 +47,25 @@ class Lookup:
     def pid(self) -> int:
         return self.process.pid
 
-    def go(self) -> list[Found]:
+    def begin(self) -> None:
+        """Ask now."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
+    def found(self) -> list[Found]:
         """What each thread was told."""
-        out, _ = self.process.communicate(b"\n", LIMIT_S)
+        out, _ = self.process.communicate(timeout=LIMIT_S)
         assert self.process.returncode == 0
         found = []
         for line in out.decode().splitlines():
             tid, result, *addresses = line.split()
             found.append(Found(int(tid), int(result), list(dict.fromkeys(addresses))))
         return found
+
+    def go(self) -> list[Found]:
+        self.begin()
+        return self.found()
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +133,24 @@ def test_failures(lookup: Path, collector: Collector) -> None:
         assert found.result < 0
         [event] = told(collector, process.pid)
         check(event, asked, found)
+
+
+@pytest.mark.guest("resolve")
+def test_calls_at_once(lookup: Path, collector: Collector) -> None:
+    """Of calls by several threads and processes at once, which preempt each other, each is told as it was."""
+    for _ in range(8):
+        processes = [
+            Lookup([lookup], [(0, f"127.{number}.0.{port}", str(port)) for port in range(1, 9)]) for number in (1, 2)
+        ]
+        for process in processes:
+            process.begin()
+        for process in processes:
+            found = {each.tid: each for each in process.found()}
+            events = told(collector, process.pid)
+            assert len(events) == len(found) == 8
+            for event in events:
+                [address] = found[int(event["pid"])].addresses
+                check(event, (0, address, address.rpartition(".")[2]), found[int(event["pid"])])
 
 
 @pytest.mark.guest("resolve", silent=True)

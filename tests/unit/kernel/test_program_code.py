@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from probes.kernel.object import KFUNC, relocations, with_kfunc
+from probes.registry import all_probes, c_file
 
 _INSTRUCTION = struct.Struct("<BBhi")
 
@@ -18,3 +20,16 @@ def test_calls_of_a_function_of_the_kernel() -> None:
     done = with_kfunc(code, 65477)
     assert done == load + constant + helper + _INSTRUCTION.pack(0x85, 0x20, 0, 65477)
     assert relocations(done, {7: "hl_events"}) == ((0, "hl_events"),)
+
+
+def test_stacks_of_uprobes() -> None:
+    """Every program of a uprobe has its task's stack: two that are preempted would share the one of their CPU."""
+    without = []
+    for probe in all_probes().values():
+        text = c_file(probe).read_text()
+        hooks = [hook for form in probe.forms for hook in form.hooks if hook.mechanism in {"uprobe", "uretprobe"}]
+        for hook in hooks:
+            [body] = re.findall(rf"^int {hook.program}\(.*?\n\}}\n", text, re.MULTILINE | re.DOTALL)
+            if "hl_use_stack_of_task(ctx);" not in body:
+                without.append(hook.program)
+    assert not without
