@@ -13,7 +13,8 @@ import pytest
 from pipeline.enrich import process_tree
 from pipeline.enrich.assignment import assignment
 from pipeline.enrich.proc import TICK_NS
-from pipeline.enrich.process_tree import Process, ProcessTree
+from pipeline.enrich.process_tree import ProcessTree
+from pipeline.enrich.processes import Process
 from probes.event import ProcessEvent
 from probes.process.execve import Execve
 from probes.process.exit import Exit
@@ -147,7 +148,7 @@ def test_nothing_leaks() -> None:
             tree.enrich(events).send(None)
         assert tree.statistics()["misses"] >= 97
         with pytest.raises(TypeError):
-            broken.track(events[2:], 0, {}, tree._by_origin, {}, 0, tree._line, None)
+            broken.track(events[2:], 0, {}, tree._table.by_origin, {}, 0, tree._line, None)
         assign(events, {events[0].origin: ("x", "y")})
 
     for _ in range(10):
