@@ -161,7 +161,7 @@ async def test_a_file_system_that_does_not_answer(monkeypatch: pytest.MonkeyPatc
         return Description("docker", found[:1])
 
     monkeypatch.setattr(containers, "describe", describe)
-    cache = enrichment(Known({2: [Candidate(A, 1000)], 3: [Candidate(B, 1001)], 4: [Candidate(A, 0)]}), wait_s=0.1)
+    cache = enrichment(Known({2: [Candidate(A, 1000)], 3: [Candidate(B, 1001)], 4: [Candidate(A, 0)]}), wait_s=1.0)
     try:
         assert await told(cache, 2, 2) == [("", "", "")] * 2
         assert await told(cache, 3, 4) == [("", "", ""), (A, "a", "verified")]
