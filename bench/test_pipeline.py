@@ -130,7 +130,8 @@ def _pass(workload: Workload, folder: Path) -> dict[str, float]:
             for _message in messages(smith):
                 pass
             lap("sink kafka: messages")
-            bulks(ecs, "default", max_bytes=10 << 20)
+            for _bulk in bulks(ecs, "default", max_bytes=10 << 20):
+                pass
             lap("sink elasticsearch: bulk")
             spool.put("file", number + 1, {59: len(events)}, smith)
             lap("spool: put")

@@ -65,20 +65,33 @@ def kind_of(action: bytes) -> int:
     return int(action.rpartition(b'"_id":"')[2].split(b"-", 2)[1])
 
 
-def bulks(lines: bytes, namespace: str, *, max_bytes: int) -> list[Bulk]:
-    """Requests that create every document of `lines` (NDJSON of ecs) under its event id.
+def bulks(lines: bytes, namespace: str, *, max_bytes: int) -> Iterator[Bulk]:
+    """Requests that create every document of `lines` (NDJSON of ecs) under its event id, made as they are asked for.
 
     None is larger than `max_bytes`, but for a document that alone is.
     """
-    pieces: list[bytes] = []
     name = namespace.encode()
+    start, body = 0, b""
+    while start < len(lines):
+        end = lines.find(b"\n", start + max_bytes) + 1 or len(lines)
+        body += _with_actions(lines[start:end], name)
+        start = end
+        while (cut := _first(body, max_bytes)) < len(body):
+            yield _bulk(body[:cut])
+            body = body[cut:]
+    if body:
+        yield _bulk(body)
+
+
+def _with_actions(lines: bytes, namespace: bytes) -> bytes:
+    pieces: list[bytes] = []
     for line in lines.split(b"\n"):
         if found := _beginning(line):
             before, event_id, dataset = found.groups()
-            pieces += (_ACTION % (dataset, name, event_id), before, name, line[found.end() - 1 :], b"\n")
+            pieces += (_ACTION % (dataset, namespace, event_id), before, namespace, line[found.end() - 1 :], b"\n")
         elif line:
-            pieces.append(_spelt_out(line, name))
-    return list(_parts(b"".join(pieces), max_bytes))
+            pieces.append(_spelt_out(line, namespace))
+    return b"".join(pieces)
 
 
 def _spelt_out(line: bytes, namespace: bytes) -> bytes:
@@ -88,15 +101,15 @@ def _spelt_out(line: bytes, namespace: bytes) -> bytes:
     return _ACTION % (index, namespace, document.event.id.encode()) + line + b"\n"
 
 
-def _parts(body: bytes, max_bytes: int) -> Iterator[Bulk]:
-    start = 0
-    while start < len(body):
-        end = len(body)
-        if end - start > max_bytes:
-            cut = body.rfind(_NEXT, start, start + max_bytes)
-            if cut < 0:
-                cut = body.find(_NEXT, start)
-            end = cut + 1 if cut >= 0 else end
-        part = body[start:end]
-        yield Bulk(part, part.count(_NEXT) + 1)
-        start = end
+def _first(body: bytes, max_bytes: int) -> int:
+    """Where the first request of `body` ends."""
+    if len(body) <= max_bytes:
+        return len(body)
+    cut = body.rfind(_NEXT, 0, max_bytes)
+    if cut < 0:
+        cut = body.find(_NEXT)
+    return cut + 1 if cut >= 0 else len(body)
+
+
+def _bulk(body: bytes) -> Bulk:
+    return Bulk(body, body.count(_NEXT) + 1)

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,30 +94,37 @@ class ElasticsearchSink:
             self._batch = batch
             self._dead = Counter()
             lines = batch.encoded(self._config.schema)
-            self._rest = bulks(lines, self._config.namespace, max_bytes=self._config.bulk_bytes)
+            waiting = bulks(lines, self._config.namespace, max_bytes=self._config.bulk_bytes)
+        else:
+            waiting = iter(self._rest)
         pause = _FIRST_PAUSE_S
-        while self._rest:
-            outcomes = await self._round()
+        while True:
+            outcomes = await self._round(waiting)
             if self._rest and not any(outcome.is_progress() for outcome in outcomes):
                 trouble = next(outcome for outcome in outcomes if outcome.rest)
                 raise SinkUnavailable(trouble.problem, pause_s=_SLOW_PAUSE_S if trouble.slow else None)
-            if self._rest:
-                await trio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, _LAST_PAUSE_S)
+            if not self._rest:
+                break
+            await trio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LAST_PAUSE_S)
+            waiting = iter(self._rest)
         self._batch = None
         return self._dead or None
 
-    async def _round(self) -> list[Outcome]:
-        """Send all that is left, each request once."""
+    async def _round(self, waiting: Iterator[Bulk]) -> list[Outcome]:
+        """Send all that is left, each request once, while those that follow are made."""
         outcomes: list[Outcome] = []
-        waiting, self._rest = self._rest, []
+        begun: list[Bulk] = []
         try:
             async with trio.open_nursery() as nursery:
                 for bulk in waiting:
+                    begun.append(bulk)
                     nursery.start_soon(self._send, bulk, outcomes)
+                    await trio.lowlevel.checkpoint()
         except BaseException:
-            self._rest = waiting  # what arrived of it does no harm when it is sent again
+            self._rest = [*begun, *waiting]  # what arrived of it does no harm when it is sent again
             raise
+        self._rest = []
         for outcome in outcomes:
             self._rest += outcome.rest
             self._counters.documents += outcome.created

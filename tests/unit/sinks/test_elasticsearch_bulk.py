@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,11 +64,20 @@ def test_a_line_with_another_beginning() -> None:
 def test_a_large_batch_is_several_requests() -> None:
     """Parts hold all documents once and in order, none is larger than allowed but for one document that alone is."""
     events: list[HostEvent] = [made(Execve, sequence=n, argv=b"x" * (40_000 if n == 3 else 10)) for n in range(20)]
-    parts = bulks(encoded(events), "default", max_bytes=8_000)
+    parts = [*bulks(encoded(events), "default", max_bytes=8_000)]
     ids = [action["create"]["_id"] for part in parts for action, _document in documents(part.body)]
     assert [int(each.rpartition("-")[2]) for each in ids] == list(range(20))
     assert [part.documents for part in parts if len(part.body) > 8_000] == [1]
     assert sum(part.documents for part in parts) == 20
+
+
+def test_requests_are_made_one_by_one() -> None:
+    """The first request is there before the last line has been looked at, so that it is under way meanwhile."""
+    lines = encoded([made(Execve, sequence=n, argv=b"x" * 1_000) for n in range(20)])
+    requests = bulks(lines + b"no JSON\n", "default", max_bytes=8_000)
+    assert next(requests).documents < 20
+    with pytest.raises(msgspec.DecodeError):
+        list(requests)
 
 
 def test_halves() -> None:
@@ -79,4 +90,4 @@ def test_halves() -> None:
 
 def test_no_lines() -> None:
     """No lines are no request."""
-    assert bulks(b"", "default", max_bytes=LARGE) == []
+    assert [*bulks(b"", "default", max_bytes=LARGE)] == []
