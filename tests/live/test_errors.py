@@ -23,27 +23,15 @@ LIMIT_S = 60
 NO_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
 """Root without privileges, as in a container."""
 
-NO_TRACEFS = (
-    "unshare",
-    "--mount",
-    "sh",
-    "-c",
-    'umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug; exec "$@"',
-    "sh",
-)
-"""In a mount namespace of its own, without the places where tracefs can be."""
 
-NO_BTF = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf; exec "$@"', "sh")
+def after(script: str) -> tuple[str, ...]:
+    """Runs the rest of the command line in a mount namespace of its own, after `script` (sh)."""
+    return ("unshare", "--mount", "sh", "-c", f'{script}; exec "$@"', "sh")
 
-NO_EVENTS = (
-    "unshare",
-    "--mount",
-    "sh",
-    "-c",
-    'mount -t tmpfs none /sys/kernel/tracing/events/syscalls; exec "$@"',
-    "sh",
-)
-"""In a mount namespace of its own, without the tracepoints of system calls."""
+
+NO_TRACEFS = after("umount -l /sys/kernel/tracing; umount -l /sys/kernel/debug")
+NO_BTF = after("mount -t tmpfs none /sys/kernel/btf")
+NO_EVENTS = after("mount -t tmpfs none /sys/kernel/tracing/events/syscalls")
 
 NO_BCC = (
     sys.executable,
