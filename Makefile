@@ -192,7 +192,7 @@ bench: ## Measure what the documents' tables show, and put it there (needs root;
 	$(BIN)/python -m tests.servers start
 	$(BIN)/hookline setup elasticsearch --config bench/three-sinks.toml
 	$(BIN)/python -c "from tests.services.topics import create; create('127.0.0.1:19092', 'hookline')"
-	$(BIN)/bench e2e --config bench/three-sinks.toml --json "$$results/e2e.json"
+	$(BIN)/bench e2e --config bench/three-sinks.toml --rate 100 --rate 1000 --rate 3000 --json "$$results/e2e.json"
 	$(BIN)/python -m tests.servers stop
 	$(BIN)/python -m bench.document
 	$(BIN)/bench show "$$results/run.json" --stages "$$results/stages.json" --overhead "$$results/overhead.json" \

@@ -8,8 +8,8 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,15 +82,17 @@ class Actions:
         """
         return self._run(action, max(10, int(action.count * share)))
 
-    def paced(self, action: Action, rate: int, seconds: float) -> float:
+    def paced(self, action: Action, rate: int, seconds: float, tick: Callable[[], object]) -> float:
         """Do it so often a second by a timetable, whoever is slow (open loop); gives how often it was.
 
-        Raises ConfigError: it failed.
+        `tick` is called once a second. Raises ConfigError: it failed.
         """
-        means = self._run(action, max(10, int(rate * seconds)), str(rate))
+        means = self._run(action, max(10, int(rate * seconds)), str(rate), seconds=seconds, tick=tick)
         return 1e9 / statistics.fmean(means)
 
-    def _run(self, action: Action, count: int, *more: str) -> list[float]:
+    def _run(
+        self, action: Action, count: int, *more: str, seconds: float = 0, tick: Callable[[], object] = int
+    ) -> list[float]:
         # A shell between: what the collector's own children do is left out by its filters.
         command = [
             *("/bin/sh", "-c", '"$0" "$@"; exit $?'),
@@ -100,10 +102,18 @@ class Actions:
             str(self._folders[action.in_memory]),
             *more,
         ]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_PATIENCE_S)
-        if done.returncode:
-            raise ConfigError(f"the action {action.name} cannot be done here: {done.stderr.strip()}")
-        return [float(line) for line in done.stdout.split()]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            for _second in range(int(seconds + _PATIENCE_S)):
+                with suppress(subprocess.TimeoutExpired):
+                    said, trouble = process.communicate(timeout=1)
+                    break
+                tick()
+            else:
+                process.kill()
+                raise ConfigError(f"the action {action.name} did not end")
+        if process.returncode:
+            raise ConfigError(f"the action {action.name} cannot be done here: {trouble.strip()}")
+        return [float(line) for line in said.split()]
 
 
 def compiler() -> str:

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from bench.report import Report
 from pipeline.cli import invoke
 from pipeline.config import Config, load
 from pipeline.failure import UNUSABLE, complain
+
+if TYPE_CHECKING:
+    from bench.page import Others
 
 app = typer.Typer(
     add_completion=False,
@@ -32,6 +35,12 @@ QuickOption = Annotated[bool, typer.Option("--quick", help="Less of all: under a
 CheckOption = Annotated[bool, typer.Option("--check", help="Exit with 1 if a documented budget is not met.")]
 CompareOption = Annotated[
     Path | None, typer.Option("--compare", metavar="FILE", help="Show the change since that --json FILE.")
+]
+StagesOption = Annotated[
+    Path | None, typer.Option("--stages", metavar="FILE", help="Of `bench stages --json`, for the page.")
+]
+OverheadOption = Annotated[
+    Path | None, typer.Option("--overhead", metavar="FILE", help="Of `bench overhead --json`, for the page.")
 ]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", show_default=False)]
 
@@ -54,17 +63,21 @@ def run(
     ] = None,
     json: JsonOption = None,
     html: HtmlOption = None,
+    stages_json: StagesOption = None,
+    overhead_json: OverheadOption = None,
     check: CheckOption = False,
     compare: CompareOption = None,
     quick: QuickOption = False,
 ) -> int:
     """What each hook costs, against documented budgets. Needs root."""
+    from bench.page import read_others
     from bench.progress import progress
     from bench.report import read, save
     from bench.rounds import Plan, measure
     from probes.kernel.features import preflight
 
     before = read(compare) if compare else None
+    others = read_others(stages_json, overhead_json)
     if not _is_root("bench run loads programs into the kernel"):
         return UNUSABLE
     preflight()
@@ -74,34 +87,24 @@ def run(
         found = measure(settings, plan, shown, command=shlex.join(["bench", *sys.argv[1:]]))
     if json:
         save(found, json)
-    return present(found, before=before, html=html, check=check)
+    return present(found, before=before, html=html, others=others, check=check)
 
 
 @app.command()
 def show(
     file: FileArgument,
     html: HtmlOption = None,
+    stages_json: StagesOption = None,
+    overhead_json: OverheadOption = None,
     check: CheckOption = False,
     compare: CompareOption = None,
-    stages_json: Annotated[
-        Path | None, typer.Option("--stages", metavar="FILE", help="Of `bench stages --json`, for the page.")
-    ] = None,
-    overhead_json: Annotated[
-        Path | None, typer.Option("--overhead", metavar="FILE", help="Of `bench overhead --json`, for the page.")
-    ] = None,
 ) -> int:
     """Show what `bench run --json FILE` wrote. Needs no root."""
-    from bench import overhead, stages
-    from bench.page import write_page
-    from bench.report import read, read_as
+    from bench.page import read_others
+    from bench.report import read
 
-    found = read(file)
-    code = present(found, before=read(compare) if compare else None, html=None, check=check)
-    if html:
-        of_stages = read_as(stages_json, stages.Report, stages.SCHEMA) if stages_json else None
-        of_overhead = read_as(overhead_json, overhead.Report, overhead.SCHEMA) if overhead_json else None
-        write_page(html, found, of_stages, of_overhead)
-    return code
+    others = read_others(stages_json, overhead_json)
+    return present(read(file), before=read(compare) if compare else None, html=html, others=others, check=check)
 
 
 @app.command()
@@ -167,13 +170,15 @@ def stages(
     json: JsonOption = None,
 ) -> int:
     """What each stage of the pipeline costs an event, in ns. Needs no root with --recording."""
+    from bench.progress import progress
     from bench.report import save
     from bench.stages import measure, show
     from bench.table import console
 
     if recording is None and not _is_root("bench stages without --recording records executions"):
         return UNUSABLE
-    found = measure(recording, command=shlex.join(["bench", *sys.argv[1:]]))
+    with progress() as shown:
+        found = measure(recording, shown, command=shlex.join(["bench", *sys.argv[1:]]))
     show(found, console())
     if json:
         save(found, json)
@@ -186,13 +191,15 @@ def storm(json: JsonOption = None) -> int:
 
     It fails unless each is told with its digest, nothing is lost and the ledger closes.
     """
+    from bench.progress import progress
     from bench.report import save
     from bench.storm import measure, show
     from bench.table import console
 
     if not _is_root("bench storm runs collectors"):
         return UNUSABLE
-    found = measure(command=shlex.join(["bench", *sys.argv[1:]]))
+    with progress() as shown:
+        found = measure(shown, command=shlex.join(["bench", *sys.argv[1:]]))
     show(found, console())
     if json:
         save(found, json)
@@ -207,7 +214,7 @@ def _is_root(what: str) -> bool:
     return False
 
 
-def present(found: Report, *, before: Report | None, html: Path | None, check: bool) -> int:
+def present(found: Report, *, before: Report | None, html: Path | None, others: Others, check: bool) -> int:
     """Print the report, and whatever else is asked for; gives the exit code."""
     from bench.comparison import show_change
     from bench.page import write_page
@@ -219,7 +226,7 @@ def present(found: Report, *, before: Report | None, html: Path | None, check: b
     if before:
         show_change(before, found, out)
     if html:
-        write_page(html, found)
+        write_page(html, found, others)
     return verdict(found, out) if check else 0
 
 

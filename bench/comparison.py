@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.table import Table
 
@@ -11,6 +13,9 @@ from bench.table import figure, new_table
 
 _LEAST = 0.05
 """Share below which nothing is called a change: a bucket's width."""
+
+_FEW = 50
+"""Runs below which a program ran by the way: each action begins with a fork and an execution."""
 
 
 def change(before: Handler, now: Handler) -> float | None:
@@ -26,10 +31,10 @@ def show_change(before: Report, now: Report, out: Console) -> None:
     """Print what got slower or faster, and how many did neither."""
     if before.machine.cpu != now.machine.cpu or before.machine.kernel != now.machine.kernel:
         out.print("[yellow]doubt:[/] the other figures are of another machine or kernel")
-    old = {(each.name, each.action): each for each in before.handlers}
+    old = {(each.name, each.action): each for each in _driven(before)}
     table: Table = new_table("Change", ("program", "by", "before", "now", "change"))
     same = 0
-    for each in now.handlers:
+    for each in _driven(now):
         then = old.get((each.name, each.action))
         if then is None:
             continue
@@ -43,3 +48,7 @@ def show_change(before: Report, now: Report, out: Console) -> None:
     if table.row_count:
         out.print(table)
     out.print(f"{same} programs did not change by more than the rounds scatter, {table.row_count} did")
+
+
+def _driven(report: Report) -> Iterable[Handler]:
+    return (each for each in report.handlers if each.inside.n >= _FEW)

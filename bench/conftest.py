@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bench.workload import Workload, record_executions, recorded_executions
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--recording", type=Path, metavar="FILE", help="Take the executions of this recording.")
+    parser.addoption("--steps", type=int, metavar="FD", help="Write a byte there for each step that is done.")
 
 
 _WATCH = pytest.StashKey[Watch]()
@@ -37,11 +38,25 @@ def pytest_benchmark_update_json(
 
 
 @pytest.fixture(scope="session")
-def executions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workload:
+def step(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Tells who runs this that one more step is done, for a bar with the time left."""
+    fd = request.config.getoption("--steps")
+
+    def tell() -> None:
+        if fd is not None:
+            os.write(fd, b".")
+
+    return tell
+
+
+@pytest.fixture(scope="session")
+def executions(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, step: Callable[[], None]
+) -> Workload:
     """40,000 executions, recorded once; or those of ``--recording``."""
     path = request.config.getoption("--recording")
     if path is not None:
         return recorded_executions(path)
     if os.geteuid() != 0:
         pytest.skip("recording executions loads programs into the kernel, which needs root")
-    return record_executions(tmp_path_factory.mktemp("recording"))
+    return record_executions(tmp_path_factory.mktemp("recording"), step)

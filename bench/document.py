@@ -13,7 +13,7 @@ from pathlib import Path
 from bench import e2e, kept, overhead, stages, storm
 from bench.machine import Machine
 from bench.report import Report, Row, read, read_as
-from bench.table import figure
+from bench.table import figure, paid_instead
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results")
@@ -44,8 +44,8 @@ def _run() -> Report:
 def _row(row: Row) -> tuple[str, ...]:
     theirs = row.documented
     if row.instead is not None:
-        paid = f"any call pays {figure(row.instead.median)} ({figure(row.instead.low)} to {figure(row.instead.high)})"
-        return (f"`{theirs.handler}`", f"{theirs.mean:g}", f"no such handler; {paid}", "", "", "", row.verdict)
+        paid = f"no such handler; any call pays {paid_instead(row.instead)}"
+        return (f"`{theirs.handler}`", f"{theirs.mean:g}", paid, "", "", "", row.verdict)
     quantiles = [
         f"{figure(ours)}{f' ({limit:.3g})' if limit is not None else ''}"
         for ours, limit in ((row.p50, theirs.p50), (row.p90, theirs.p90), (row.p99, theirs.p99))

@@ -78,15 +78,20 @@ def measure(config: Path | None, rates: Sequence[int], seconds: float, progress:
     """
     where, watch = machine(), Watch()
     found: list[Latency] = []
-    task = progress.add_task("end to end", total=len(rates))
+    each = round(_WARM_S + seconds)
+    task = progress.add_task("end to end", total=len(rates) * each)
+
+    def tick() -> None:
+        progress.advance(task)
+
     with _configuration(config) as (path, listen, kinds), actions() as driver:
-        for rate in rates:
-            progress.update(task, description=f"{rate:,} events/s")
+        for number, rate in enumerate(rates):
+            progress.update(task, description=f"{rate:,} events/s", completed=number * each)
             with collecting(path, listen, "--probe", "connect") as collector:
-                driver.paced(_ACTION, rate, _WARM_S)
+                driver.paced(_ACTION, rate, _WARM_S, tick)
                 _settle(collector, int(rate * _WARM_S * 0.9))
                 before = collector.latencies()
-                achieved = driver.paced(_ACTION, rate, seconds)
+                achieved = driver.paced(_ACTION, rate, seconds, tick)
                 _settle(collector, _fewest(before) + int(rate * seconds * 0.9))
                 after = collector.latencies()
             for sink, buckets in after.items():
@@ -96,7 +101,6 @@ def measure(config: Path | None, rates: Sequence[int], seconds: float, progress:
                 found.append(
                     Latency(sink, kinds[sink], rate, achieved, events, p50, p90, p99, p999, collector.undelivered(sink))
                 )
-            progress.advance(task)
     return Report(SCHEMA, command, where, seconds, tuple(found), tuple(watch.doubts()))
 
 

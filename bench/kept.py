@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +57,27 @@ def kept(benchmarks: Sequence[Metadata], where: Machine, doubts: Sequence[str]) 
     return Kept(SCHEMA, shlex.join(["pytest", *arguments]), where, found, tuple(doubts))
 
 
-def run(tests: Path, *options: str) -> tuple[Benchmark, ...]:
-    """Run the benchmarks of a file in a pytest of their own.
+def run(tests: Path, *options: str, step: Callable[[], None]) -> tuple[Benchmark, ...]:
+    """Run the benchmarks of a file in a pytest of their own; `step` is called for each call of their fixture `step`.
 
     Raises:
         ConfigError: pytest-benchmark is not installed, or one failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "results.json"
-        command = [sys.executable, "-m", "pytest", "-q", f"--benchmark-json={results}", "-p", "no:cacheprovider"]
-        done = subprocess.run(
-            [*command, *options, str(tests)], check=False, capture_output=True, text=True, cwd=tests.parents[1]
-        )
-        if done.returncode or not results.exists():
-            raise ConfigError(f"the benchmarks failed: {(done.stdout + done.stderr).strip()[-800:]}")
+        results, said = Path(folder) / "results.json", Path(folder) / "said"
+        reading, writing = os.pipe()
+        command = [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *(f"--benchmark-json={results}", f"--steps={writing}", *options, str(tests)),
+        ]
+        with open(reading, "rb", buffering=0) as steps, said.open("wb") as log:
+            try:
+                process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tests.parents[1], pass_fds=[writing])
+            finally:
+                os.close(writing)
+            with process:
+                while steps.read(1):
+                    step()
+        if process.returncode or not results.exists():
+            raise ConfigError(f"the benchmarks failed: {said.read_text(errors='replace').strip()[-800:]}")
         return msgspec.json.decode(results.read_bytes(), type=Kept).benchmarks

@@ -7,7 +7,8 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,8 +18,10 @@ import msgspec
 
 _ROOT = Path(__file__).parents[1]
 _GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter")
-_BUSY = 0.5
-"""Load before the start for each CPU above which others had a part in the figures."""
+_BUSY = 0.1
+"""Share of the CPUs' time before the start above which others had a part in the figures."""
+
+_LOOK_S = 1.0
 
 _STOLEN = 0.01
 """Share of the time that the hypervisor took away."""
@@ -94,25 +97,30 @@ def machine() -> Machine:
 
 
 class Watch:
-    """Looks at the machine when made and when asked for its doubts."""
+    """Looks at the machine when made, for a second, and when asked for its doubts.
+
+    Not at its load: that has the last minutes in it, and so what was measured before.
+    """
 
     def __init__(self) -> None:
-        self.load = os.getloadavg()[0]
+        before = _cpu_times()
+        time.sleep(_LOOK_S)
         self._before = _cpu_times()
+        self.busy = busy(before, self._before)
 
     @property
     def stolen(self) -> float:
         """Share of the CPUs' time since then that the hypervisor took away."""
-        spent = [now - then for now, then in zip(_cpu_times(), self._before, strict=True)]
-        return spent[7] / (sum(spent[:8]) or 1)
+        spent = _spent(self._before, _cpu_times())
+        return spent[_STEAL] / (sum(spent) or 1)
 
     def doubts(self) -> Iterator[str]:
         """Sentences: why figures since then may be worth less."""
         clock = _read("/sys/devices/system/clocksource/clocksource0/current_clocksource")
         if clock not in _GOOD_CLOCKS:
             yield f"the clock source is {clock}: reading it takes long, and every duration has it in it"
-        if self.load > _BUSY * (os.cpu_count() or 1):
-            yield f"the load was {self.load:.1f} before it began: others had a part in these figures"
+        if self.busy > _BUSY:
+            yield f"others used {self.busy:.0%} of the CPUs when it began: they had a part in these figures"
         if (stolen := self.stolen) > _STOLEN:
             yield f"the hypervisor took {stolen:.1%} of the time away: maxima and high percentiles have it in them"
         governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -120,6 +128,20 @@ class Watch:
             yield f"the CPU's frequency is governed by {governor}: it changes meanwhile"
 
 
+_IDLE, _IOWAIT, _STEAL = 3, 4, 7
+"""Places in `_cpu_times`."""
+
+
 def _cpu_times() -> list[int]:
-    """user, nice, system, idle, iowait, irq, softirq, steal, ... of all CPUs, ticks."""
-    return [int(value) for value in _read("/proc/stat").splitlines()[0].split()[1:]]
+    """user, nice, system, idle, iowait, irq, softirq and steal of all CPUs, ticks."""
+    return [int(value) for value in _read("/proc/stat").splitlines()[0].split()[1:9]]
+
+
+def _spent(before: Sequence[int], after: Sequence[int]) -> list[int]:
+    return [now - then for now, then in zip(after, before, strict=True)]
+
+
+def busy(before: Sequence[int], after: Sequence[int]) -> float:
+    """Share of the time between two looks in which CPUs had work of this machine's."""
+    spent = _spent(before, after)
+    return 1 - (spent[_IDLE] + spent[_IOWAIT] + spent[_STEAL]) / (sum(spent) or 1)

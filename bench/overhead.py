@@ -94,6 +94,7 @@ class Run:
         self.peak: dict[str, int] = defaultdict(int)
         self.lost: dict[str, int] = defaultdict(int)
         self.left_out: dict[str, str] = {}
+        self.troubles: list[str] = []
 
     def watched(self, name: str, wanted: Sequence[Workload]) -> None:
         """All workloads once under that collector; what cannot run here is left out from then on."""
@@ -107,6 +108,8 @@ class Run:
                 self.left_out[name] = str(error)
                 return
             self.lost[name] += rival.lost
+            if rival.trouble:
+                self.troubles.append(f"{name} {rival.trouble}")
 
     def _once(self, name: str, workload: Workload, rival: Rival) -> None:
         before, began = rival.cpu_s(), time.monotonic()
@@ -155,7 +158,7 @@ def measure(rounds: int, share: float, progress: Progress, *, command: str) -> R
                 progress.advance(task)
     watched = tuple(run.result(name, workload) for workload in wanted for name in names if name not in run.left_out)
     return Report(
-        SCHEMA, command, where, rounds, watched, (*watch.doubts(), *_scattered(watched)),
+        SCHEMA, command, where, rounds, watched, (*watch.doubts(), *_scattered(watched), *dict.fromkeys(run.troubles)),
         tuple(f"{name}: {reason}" for name, reason in run.left_out.items()),
     )  # fmt: skip
 

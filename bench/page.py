@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 
 from bench import overhead, stages, svg
-from bench.report import Handler, Report, Row
-from bench.table import figure
+from bench.report import Handler, Report, Row, read_as
+from bench.table import figure, paid_instead
 
 _STYLE = Path(__file__).with_name("page.css")
 
@@ -21,18 +21,28 @@ _BADGES = {
 }
 
 
-def write_page(
-    path: Path, report: Report, stages: stages.Report | None = None, overhead: overhead.Report | None = None
-) -> None:
+Others = tuple[stages.Report | None, overhead.Report | None]
+
+
+def read_others(stages_json: Path | None, overhead_json: Path | None) -> Others:
+    """What other benches found, of the files that they wrote. Raises ConfigError: one is no such file."""
+    return (
+        read_as(stages_json, stages.Report, stages.SCHEMA) if stages_json else None,
+        read_as(overhead_json, overhead.Report, overhead.SCHEMA) if overhead_json else None,
+    )
+
+
+def write_page(path: Path, report: Report, others: Others = (None, None)) -> None:
     """Write the page, with what other benches found where it is given. Raises OSError."""
+    of_stages, of_overhead = others
     parts = [
         _head(report),
         _cards(report),
         _references(report),
         _programs(report),
         _calls(report),
-        _stages(stages) if stages else "",
-        _overhead(overhead) if overhead else "",
+        _stages(of_stages) if of_stages else "",
+        _overhead(of_overhead) if of_overhead else "",
         _method(report),
     ]
     body = "\n".join(parts)
@@ -79,14 +89,17 @@ def _head(report: Report) -> str:
         f"hookline {where.hookline} {where.commit}, Python {where.python}",
         f"{where.started}, {report.rounds} rounds in {report.seconds:.0f} s",
     )
-    doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in report.warnings)
-    left = "".join(f"<li>left out: {escape(each)}</li>" for each in report.left_out)
     return (
         f"<header><h1>What Hookline costs</h1>"
         f'<p class="lead">{met} of {len(budgets)} documented handler budgets met; the entry handlers that others have '
         f"do not exist here.</p><ul class=facts>{''.join(f'<li>{escape(fact)}</li>' for fact in facts)}</ul>"
-        f"{f'<ul class=doubts>{doubts}{left}</ul>' if doubts or left else ''}</header>"
+        f"{_doubts(report)}</header>"
     )
+
+
+def _doubts(report: Report | stages.Report | overhead.Report) -> str:
+    said = (*report.warnings, *(f"left out: {each}" for each in report.left_out))
+    return f"<ul class=doubts>{''.join(f'<li>{escape(each)}</li>' for each in said)}</ul>" if said else ""
 
 
 def _best(report: Report, row: Row) -> list[Handler]:
@@ -101,10 +114,9 @@ def _card(report: Report, row: Row) -> str:
     if row.mean is None:
         paid = ""
         if row.instead:
-            low, high = figure(row.instead.low), figure(row.instead.high)
             paid = (
-                f"<p class=big>{figure(row.instead.median)} <small>µs</small></p><p>is what a call that nothing hooks "
-                f"pays for the probes instead ({low} to {high}); theirs took {row.documented.mean} µs.</p>"
+                f"<p class=big>{paid_instead(row.instead)} <small>µs</small></p><p>is what a call that nothing hooks "
+                f"pays for the probes instead; theirs took {row.documented.mean} µs.</p>"
             )
         return f"<article>{title}<p class=note>{note}</p>{paid}</article>"
     handlers = _best(report, row)
@@ -191,7 +203,9 @@ def _calls(report: Report) -> str:
 def _stages(report: stages.Report) -> str:
     rows = [(escape(each.name), each.ns.median, f"{each.ns.median:,.0f} ns") for each in report.stages]
     lead = f"ns an execution, medians of passes through {report.events:,} of them."
-    return section("What each stage of the pipeline costs", f"<article>{svg.bars(rows)}</article>", lead)
+    return section(
+        "What each stage of the pipeline costs", f"<article>{svg.bars(rows)}</article>{_doubts(report)}", lead
+    )
 
 
 def _overhead(report: overhead.Report) -> str:
@@ -207,9 +221,8 @@ def _overhead(report: overhead.Report) -> str:
         columns = ("", "system s", "its CPU s", "its MiB", "lost")
         cards.append(f"<article><h3>{escape(workload)}</h3>{svg.bars(rows)}{table(columns, lines)}</article>")
     lead = f"Wall time of a workload under each collector in turn, medians of {report.rounds} rounds."
-    left = "".join(f"<li>left out: {escape(each)}</li>" for each in (*report.left_out, *report.warnings))
-    notes = f"<ul class=doubts>{left}</ul>" if left else ""
-    return section("What a real workload pays", f"<div class='cards one'>{''.join(cards)}</div>{notes}", lead)
+    shown = f"<div class='cards one'>{''.join(cards)}</div>{_doubts(report)}"
+    return section("What a real workload pays", shown, lead)
 
 
 def _paid(each: overhead.Watched) -> str:

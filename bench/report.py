@@ -118,10 +118,13 @@ class Report(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...]
 
     def main_handlers(self) -> list[Handler]:
-        """Each program once: under the action of its probe's name, or the one that ran it most often."""
-        found: dict[str, Handler] = {}
-        for each in sorted(self.handlers, key=lambda each: (each.name.startswith(f"{each.action}/"), each.inside.n)):
-            found[each.name] = each
+        """Each program once: under the action of its name or its probe's, or the one that ran it most often."""
+
+        def rank(each: Handler) -> tuple[bool, bool, int]:
+            probe, _slash, program = each.name.partition("/")
+            return program == each.action, probe == each.action, each.inside.n
+
+        found = {each.name: each for each in sorted(self.handlers, key=rank)}
         return [found[name] for name in sorted(found)]
 
 

@@ -41,6 +41,9 @@ class Rival:
     lost: int = 0
     """Events that it did not get; counted at the end."""
 
+    trouble: str = ""
+    """What went wrong at the end, where what it cost until then counts all the same."""
+
     def cpu_s(self) -> float:
         """User and system time so far."""
         if not self.pid:
@@ -194,6 +197,8 @@ def bpftrace(folder: Path) -> Iterator[Rival]:
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                rival.trouble = f"did not end within {_PATIENCE_S:.0f} s of SIGINT: it may have lost more than it said"
             finally:
                 process.kill()  # which does nothing where it has ended
                 process.wait()

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 from rich.console import Console
+from rich.progress import Progress
 
 from bench.figures import Spread
 from bench.kept import run
 from bench.machine import Machine, Watch, machine
 from bench.table import new_table
+from bench.workload import STEPS as RECORDED_STEPS
 
 SCHEMA = "hookline-bench-stages/1"
 
@@ -39,7 +41,11 @@ class Report(msgspec.Struct, frozen=True):
     left_out: tuple[str, ...]
 
 
-def measure(recording: Path | None, *, command: str) -> Report:
+PASSES = 9
+"""Through all stages but reading, and of reading; before the former there is one that does not count."""
+
+
+def measure(recording: Path | None, progress: Progress, *, command: str) -> Report:
     """Run the benchmarks, with these executions or with some that are recorded now.
 
     Raises:
@@ -47,7 +53,9 @@ def measure(recording: Path | None, *, command: str) -> Report:
     """
     where, watch = machine(), Watch()
     more = [] if recording is None else [f"--recording={recording.resolve()}"]
-    found = run(_TESTS, "-k", "stages or read", "--benchmark-disable-gc", *more)
+    recorded = RECORDED_STEPS if recording is None else 0
+    task = progress.add_task("stages", total=recorded + PASSES + 1 + PASSES)
+    found = run(_TESTS, "-k", "stages or read", "--benchmark-disable-gc", *more, step=lambda: progress.advance(task))
     stages = msgspec.convert(
         [stage for each in found for stage in each.extra_info.get("stages", ())], tuple[Stage, ...]
     )

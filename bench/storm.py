@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 from rich.console import Console
+from rich.progress import Progress
 
 from bench.kept import run
 from bench.machine import Machine, Watch, machine
@@ -55,14 +56,21 @@ class Report(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def measure(*, command: str) -> Report:
+RATE = 1_600
+SECONDS = 30
+PASSES = 2
+"""Of the collector and of auditd, in turn."""
+
+
+def measure(progress: Progress, *, command: str) -> Report:
     """Run the benchmark.
 
     Raises:
         ConfigError: pytest-benchmark is not installed, or the collector did not stand the storm.
     """
     where, watch = machine(), Watch()
-    (found,) = run(_TESTS)
+    task = progress.add_task("a storm of new programs", total=1 + PASSES * 2)
+    (found,) = run(_TESTS, step=lambda: progress.advance(task))
     passes = msgspec.convert(found.extra_info["passes"], tuple[Pass, ...])
     return Report(SCHEMA, command, where, passes, tuple(watch.doubts()))
 

@@ -42,6 +42,13 @@ def _interval(paid: Interval) -> str:
     return f"{figure(paid.median)} [dim]({figure(paid.low)} to {figure(paid.high)})[/]"
 
 
+def paid_instead(paid: Interval) -> str:
+    """What calls pay, in a few words: where that is noise, how much it could be, and no figure below zero."""
+    if paid.is_noise:
+        return f"at most {figure(max(paid.high, 0))}"
+    return f"{figure(paid.median)} ({figure(paid.low)} to {figure(paid.high)})"
+
+
 def _spread(each: Spread | None) -> str:
     return "–" if each is None else f"{figure(each.median)} [dim]({figure(each.low)}–{figure(each.high)})[/]"
 
@@ -93,7 +100,7 @@ def _answers(report: Report) -> Iterable[str]:
         if row.source.is_budget:
             ours = " and ".join(_short(name) for name in row.documented.ours) or "nothing"
             note = f": {row.documented.note}" if row.documented.note else ""
-            paid = f"; any call of the host pays {_interval(row.instead)} instead" if row.instead else ""
+            paid = f"; any call of the host pays {paid_instead(row.instead)} instead" if row.instead else ""
             yield f"[dim]{row.documented.handler}[/] is answered by [bold]{ours}[/]{note}{paid}"
 
 

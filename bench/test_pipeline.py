@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.actions import Action, actions
 from bench.figures import spread
 from bench.rounds import loaded
+from bench.stages import PASSES
 from bench.workload import Workload, repeated
 from pipeline.config import Config
 from pipeline.decode import Sequences, decode_span
@@ -25,7 +26,9 @@ from pipeline.live import update_ledger
 from pipeline.run import settle_interpreter
 from pipeline.stages import Pipeline, new_ledger
 from probes.decoder import Decoder
+from probes.errors import PreflightError
 from probes.event import HostEvent, ProcessEvent
+from probes.kernel.features import preflight
 from probes.kernel.ring import Span
 from probes.registry import all_events
 from sinks.elasticsearch.bulk import bulks
@@ -157,15 +160,16 @@ def _pass(workload: Workload, folder: Path) -> dict[str, float]:
     return spent
 
 
-def test_stages(benchmark: BenchmarkFixture, executions: Workload, tmp_path: Path) -> None:
+def test_stages(benchmark: BenchmarkFixture, executions: Workload, tmp_path: Path, step: Callable[[], None]) -> None:
     """What each stage costs an execution, in ns; medians and extremes of nine passes are in extra_info."""
     records = executions.records
     passes: list[dict[str, float]] = []
 
     def run() -> None:
         passes.append(_pass(executions, tmp_path))
+        step()
 
-    benchmark.pedantic(run, rounds=9, warmup_rounds=1)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(run, rounds=PASSES, warmup_rounds=1)  # type: ignore[no-untyped-call]
     benchmark.extra_info["events"] = records
     benchmark.extra_info["stages"] = [
         {"name": stage, "ns": msgspec.to_builtins(spread([each[stage] / records * 1e9 for each in passes[1:]]))}
@@ -173,10 +177,12 @@ def test_stages(benchmark: BenchmarkFixture, executions: Workload, tmp_path: Pat
     ]
 
 
-def test_read(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+def test_read(benchmark: BenchmarkFixture, tmp_path: Path, step: Callable[[], None]) -> None:
     """What reading the mapped ring costs an event, in ns: real records of prctl(2), nine full rings in turn."""
-    if os.geteuid() != 0:
-        pytest.skip("filling a ring loads programs into the kernel, which needs root")
+    try:
+        preflight()
+    except PreflightError as error:
+        pytest.skip(f"filling a ring loads programs into the kernel: {error}")
     config = Config()
     action = Action("prctl", 10_000, "")
     costs: list[float] = []
@@ -190,6 +196,7 @@ def test_read(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
             while span := ring.read(config.collector.span_bytes):
                 events += len(span.records)
             costs.append((time.perf_counter() - began) / events * 1e9)
+            step()
 
-        benchmark.pedantic(empty, setup=fill, rounds=9)  # type: ignore[no-untyped-call]
+        benchmark.pedantic(empty, setup=fill, rounds=PASSES)  # type: ignore[no-untyped-call]
     benchmark.extra_info["stages"] = [{"name": "read", "ns": msgspec.to_builtins(spread(costs))}]

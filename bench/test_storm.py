@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
@@ -20,15 +20,10 @@ from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.rivals import Rival, auditd, hookline
-from bench.storm import Pass
+from bench.storm import PASSES, RATE, SECONDS, Pass
 
 PROGRAMS = Path(__file__).parent / "programs"
 NOP = Path(__file__).parents[1] / "tests" / "live" / "programs" / "nop.c"
-
-RATE = 1_600
-SECONDS = 30
-PASSES = 2
-"""Of the collector and of auditd, in turn."""
 
 LATE = 0.02
 """Share of the time by which a storm may take longer, and still is one of that rate."""
@@ -41,7 +36,7 @@ def kernel_thread(name: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def tools(tmp_path_factory: pytest.TempPathFactory, step: Callable[[], None]) -> Iterator[Path]:
     """The storm's program, and as many others as it runs in one pass after the other, all different."""
     if os.geteuid() != 0:
         pytest.skip("to load programs into the kernel needs root")
@@ -54,6 +49,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         program = folder / "programs" / str(number)
         program.write_bytes(nop + b"%d" % number)
         program.chmod(0o755)
+    step()
     yield folder
     shutil.rmtree(folder)
 
@@ -105,7 +101,7 @@ def audited(tools: Path, number: int, folder: Path) -> Pass:
     return replace(found, told=told)
 
 
-def test_storm(benchmark: BenchmarkFixture, tools: Path, tmp_path: Path) -> None:
+def test_storm(benchmark: BenchmarkFixture, tools: Path, tmp_path: Path, step: Callable[[], None]) -> None:
     """1,600 executions a second for 30 s, each of another program: each told with its digest, beside auditd in turn."""
     passes: list[Pass] = []
     numbers = count()
@@ -113,8 +109,10 @@ def test_storm(benchmark: BenchmarkFixture, tools: Path, tmp_path: Path) -> None
     def run() -> None:
         number = next(numbers)
         passes.append(collected(tools, number, tmp_path / f"collector{number}"))
+        step()
         if shutil.which("auditd") and shutil.which("auditctl"):
             passes.append(audited(tools, number, tmp_path / f"auditd{number}"))
+        step()
 
     benchmark.pedantic(run, rounds=PASSES)  # type: ignore[no-untyped-call]
     benchmark.extra_info["passes"] = msgspec.to_builtins(passes)

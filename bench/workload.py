@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Container
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from probes.layout import layout
 from probes.process.execve import Execve
 
 EXECUTIONS = 40_000
+STEPS = 10
+"""In which they are recorded."""
 
 _KIND_AT = 4
 """Behind the length: see docs/architecture.md, "On the wire"."""
@@ -35,10 +38,10 @@ _SPAWNER = r"""
 extern char **environ;
 int main(int argc, char **argv)
 {
-	int count = atoi(argv[1]);
-	for (int i = 0; i < count; i++) {
+	int first = atoi(argv[1]), count = atoi(argv[2]);
+	for (int i = first; i < first + count; i++) {
 		char number[32];
-		char *arguments[] = { argv[2 + i % (argc - 2)], "--job", number, "--verbose", NULL };
+		char *arguments[] = { argv[3 + i % (argc - 3)], "--job", number, "--verbose", NULL };
 		pid_t pid;
 		snprintf(number, sizeof number, "%d", i);
 		if (posix_spawn(&pid, arguments[0], NULL, NULL, arguments, environ))
@@ -54,7 +57,7 @@ _PROGRAMS = ("/usr/bin/true", "/usr/bin/echo", "/usr/bin/id", "/usr/bin/uname", 
 
 @dataclass(frozen=True)
 class Workload:
-    """Records of the spawner's executions alone, numbered anew, in spans as the reader takes them from a full ring."""
+    """Records of the spawners' executions alone, numbered anew, in spans as the reader takes them from a full ring."""
 
     header: Header
     spans: list[Span]
@@ -69,7 +72,7 @@ def _at(name: str) -> int:
     return next(member.offset for member in layout(ProcessEvent).header if member.name == name)
 
 
-def _workload(recording: Recording, ppid: int | None) -> Workload:
+def _workload(recording: Recording, ppids: Container[int] | None) -> Workload:
     sequences: Counter[int] = Counter()
     spans: list[Span] = []
     data = bytearray()
@@ -79,7 +82,8 @@ def _workload(recording: Recording, ppid: int | None) -> Workload:
             record = bytearray(span.data[offset : offset + size])
             if struct.unpack_from("<I", record, _KIND_AT) != (Execve.data_type,):
                 continue
-            if ppid is not None and struct.unpack_from("<I", record, _at("ppid")) != (ppid,):
+            (ppid,) = struct.unpack_from("<I", record, _at("ppid"))
+            if ppids is not None and ppid not in ppids:
                 continue
             (cpu,) = struct.unpack_from("<I", record, _at("cpu"))
             sequences[cpu] += 1
@@ -125,8 +129,8 @@ def recorded_executions(path: Path) -> Workload:
         return _workload(recording, None)
 
 
-def record_executions(folder: Path) -> Workload:
-    """Run 40,000 executions of five programs, each with arguments of its own; needs root."""
+def record_executions(folder: Path, step: Callable[[], None]) -> Workload:
+    """Run 40,000 executions of five programs, each with arguments of its own; needs root. `step` is called 10 times."""
     source = folder / "spawner.c"
     source.write_text(_SPAWNER, encoding="ascii")
     spawner = folder / "spawner"
@@ -138,13 +142,17 @@ def record_executions(folder: Path) -> Workload:
         for line in recorder.stderr:
             if "collecting" in line:
                 break
-        spawning = [str(spawner), str(EXECUTIONS), *_PROGRAMS]
-        with subprocess.Popen(spawning, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-            running.wait()
+        spawners: dict[int, int] = {}
+        for number in range(STEPS):
+            part = EXECUTIONS // STEPS
+            spawning = [str(spawner), str(number * part), str(part), *_PROGRAMS]
+            with subprocess.Popen(spawning, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+                spawners[running.pid] = running.wait()
+            step()
         recorder.terminate()
         recorder.stderr.read()
-    assert (running.returncode, recorder.returncode) == (0, 0)
+    assert not any([*spawners.values(), recorder.returncode])
     with closing(open_recording(path)) as recording:
-        workload = _workload(recording, running.pid)
+        workload = _workload(recording, spawners)
     assert workload.records == EXECUTIONS
     return workload

@@ -12,10 +12,16 @@ from pathlib import Path
 import pytest
 
 from bench.actions import ACTIONS, actions
-from bench.report import Report, read
+from bench.report import Report, read, read_as
 from bench.rounds import loaded
+from bench.stages import SCHEMA as STAGES
+from bench.stages import Report as Stages
 from pipeline.config import Config
 from probes.registry import all_probes
+from tests.live.collector import HOOKLINE
+from tests.live.conftest import Programs
+from tests.live.tools import LIMIT_S, until_collecting
+from tests.live.unprivileged import anybodys_folder, unprivileged
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,3 +84,34 @@ def test_no_samples(tracefs: Path, tmp_path: Path, probe: str, action: str) -> N
     assert (row.verdict, row.n, row.mean, row.ratio) == ("no samples", 0, None, None)
     assert done.returncode == 1
     assert "connect_handler (AgentSmith-HIDS, January 2020): no samples" in done.stdout
+
+
+def test_without_root(programs: Programs) -> None:
+    """Without privileges `bench stages` measures each stage of a recording but the kernel's, which it says.
+
+    `bench run` does nothing, and says what there is instead.
+    """
+    with anybodys_folder() as folder:
+        recording, report = folder / "recording", folder / "report.json"
+        command = [*HOOKLINE, "record", str(recording), "--probe", "execve"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as recorder:
+            assert recorder.stderr is not None
+            until_collecting(recorder.stderr)
+            for _number in range(200):
+                subprocess.run([programs("nop")], check=True)
+            recorder.terminate()
+        assert recorder.returncode == 0
+        recording.chmod(0o644)
+        command = [*unprivileged(), *HOOKLINE, "bench", "stages", "--recording", str(recording), "--json", str(report)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT_S * 4)
+        assert done.returncode == 0, done.stderr
+        assert "left out: read" in done.stdout
+        found = read_as(report, Stages, STAGES)
+        assert found.events >= 200
+        assert {"decode", "encode smith", "spool: put"} <= {stage.name for stage in found.stages}
+        assert "read" not in {stage.name for stage in found.stages}
+        refused = subprocess.run(
+            [*unprivileged(), *HOOKLINE, "bench", "run"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,25 +21,13 @@ from tests.live.collector import HOOKLINE, ROOT
 from tests.live.conftest import Programs
 from tests.live.loads import flood
 from tests.live.tools import LIMIT_S, until, until_collecting
-
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--")
-POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
-"""Root without any capability: where the user nobody cannot read this checkout."""
+from tests.live.unprivileged import anybodys_folder, unprivileged
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that the user nobody may use; pytest's own are closed to it."""
-    with tempfile.TemporaryDirectory(prefix="hookline-test-") as name:
-        path = Path(name)
-        path.chmod(0o777)
+    with anybodys_folder() as path:
         yield path
-
-
-def unprivileged() -> tuple[str, ...]:
-    command = [*NOBODY, *HOOKLINE, "--version"]
-    readable = subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
-    return NOBODY if readable else POWERLESS
 
 
 @contextmanager

@@ -61,7 +61,9 @@ def measured() -> overhead.Report:
             run.cpu[name, "storm"].append(0.1)
     run.lost["hookline"] = 7
     watched = tuple(run.result(name, workload) for name in ("nobody", "hookline"))
-    return overhead.Report(overhead.SCHEMA, "bench overhead", machine(), 6, watched, (), ("auditd: <none>",))
+    return overhead.Report(
+        overhead.SCHEMA, "bench overhead", machine(), 6, watched, ("the storm is noise",), ("auditd: <none>",)
+    )
 
 
 def test_what_is_paid() -> None:
@@ -85,8 +87,9 @@ def test_page_with_all(tmp_path: Path) -> None:
         stages.SCHEMA, "bench stages", machine(), 40_000, (stages.Stage("decode", spread([900.0, 950.0])),), (), ()
     )
     page = tmp_path / "page.html"
-    write_page(page, report(samples(**FAST)), of_stages, measured())
+    write_page(page, report(samples(**FAST)), (of_stages, measured()))
     text = page.read_text(encoding="utf-8")
     assert "925 ns" in text
     assert " s (+9." in text
-    assert "auditd: &lt;none&gt;" in text
+    assert "left out: auditd: &lt;none&gt;" in text
+    assert "<li>the storm is noise</li>" in text

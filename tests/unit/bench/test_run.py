@@ -15,11 +15,13 @@ from rich.console import Console
 
 from bench.actions import ACTIONS
 from bench.budgets import load
-from bench.comparison import change
+from bench.comparison import change, show_change
 from bench.figures import interval, spread
+from bench.machine import busy
 from bench.page import write_page
 from bench.report import failures, read, save
-from bench.table import WIDTH, figure, show
+from bench.samples import Samples
+from bench.table import WIDTH, figure, paid_instead, show
 from pipeline.config import ConfigError
 from probes.kernel.histogram import EMPTY
 from probes.registry import all_probes
@@ -90,6 +92,34 @@ def test_a_change_is_more_than_noise() -> None:
     before, same, slower = (samples(connect=took).handlers()[0] for took in (1000, 1002, 1100))
     assert change(before, same) is None
     assert change(before, slower) == pytest.approx(0.1, rel=0.01)
+
+
+def test_what_ran_by_the_way_has_not_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program that ran some times amid another's action is not compared; one that was driven is."""
+    for runs, changed in ((10, 0), (1000, 1)):
+        before, now = Samples(), Samples()
+        for found, took in ((before, 1000), (now, 2000)):
+            found.inside("bind", {"fork/fork_process": EMPTY}, {"fork/fork_process": counted(took, runs)})
+            found.call("getppid", [100.0], beside=False)
+            found.call("getppid", [100.0], beside=True)
+        show_change(report(before), report(now), Console(width=WIDTH))
+        said = capsys.readouterr().out
+        assert f"0 programs did not change by more than the rounds scatter, {changed} did" in said
+        assert ("+100%" in said) == bool(changed)
+
+
+def test_what_calls_pay_in_words() -> None:
+    """Noise has no figure but what it could be at most, and none is below zero; a difference has its interval."""
+    assert paid_instead(interval([-40.0, -20.0, -60.0, 30.0, -10.0, 20.0])) == "at most 0.03"
+    assert paid_instead(interval([-40.0, -41.0])) == "at most 0.00"
+    assert paid_instead(interval([100.0 + each for each in range(9)])) == "0.10 (0.10 to 0.11)"
+
+
+def test_others_at_work() -> None:
+    """Time in which a CPU waited, for a disk too, or which the hypervisor took, is nobody's work."""
+    before = [10, 0, 10, 100, 10, 0, 0, 10]
+    assert busy(before, [30, 0, 20, 130, 20, 5, 5, 30]) == pytest.approx(0.4)
+    assert busy(before, [10, 0, 10, 200, 10, 0, 0, 10]) == 0
 
 
 def test_interval_of_noise() -> None:
