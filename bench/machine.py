@@ -43,7 +43,7 @@ class Machine(msgspec.Struct, frozen=True):
     bcc: str
     hookline: str
     commit: str
-    """Of git, with -dirty where files differ; empty without git."""
+    """Of git, with -dirty where files differ other than `bench/results`; empty without git."""
 
     started: str
     """UTC, ISO 8601."""
@@ -55,10 +55,17 @@ def _read(path: str) -> str:
     return ""
 
 
-def _commit() -> str:
-    command = ["/usr/bin/git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    with suppress(OSError, subprocess.CalledProcessError):
+def commit(root: Path) -> str:
+    """The commit of a checkout, as `Machine.commit`."""
+
+    def git(*arguments: str) -> str:
+        command = ["/usr/bin/git", "-C", str(root), *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    with suppress(OSError, subprocess.CalledProcessError):
+        # `make bench` writes one result after the other: none has a part in the next.
+        differs = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if differs else "")
     return ""
 
 
@@ -91,7 +98,7 @@ def machine() -> Machine:
         python=platform.python_version(),
         bcc=_version("bcc"),
         hookline=_version("hookline"),
-        commit=_commit(),
+        commit=commit(_ROOT),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

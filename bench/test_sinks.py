@@ -87,7 +87,7 @@ def file_config(folder: Path) -> FileConfig:
 
 
 def test_file(benchmark: BenchmarkFixture, documents: Documents, tmp_path: Path) -> None:
-    """Events to lines in a file: encode, write(2), fsync each second; by the batch and deliver stages, or a loop."""
+    """Events to lines on the disk: encode, write(2), fsync each second and at the end; by our stages, or a loop."""
     lists = 8 * documents.lists()  # else a round is over before both threads are at work
     in_turn(
         benchmark,
@@ -99,14 +99,18 @@ def test_file(benchmark: BenchmarkFixture, documents: Documents, tmp_path: Path)
 
 
 def test_file_of_ready_lines(benchmark: BenchmarkFixture, documents: Documents, tmp_path: Path) -> None:
-    """Lines that are encoded already to a file: by the deliver stage, or a loop of write(2) and nothing else."""
+    """Lines that are encoded already to the disk: by the deliver stage, or a loop of write(2) and fsync(2)."""
     batches = documents.batches("smith", 40)
+
+    async def ready_lines(config: FileConfig) -> float:
+        return await bare.by_pipeline(config, batches[:4], 4 * batches, sync=Path(config.path))
+
     in_turn(
         benchmark,
         9,
         4 * len(batches) * BATCH_EVENTS,
         lambda: bare.ready_lines_by_hand(file_config(tmp_path), 4 * batches),
-        lambda: trio.run(bare.by_pipeline, file_config(tmp_path), batches[:4], 4 * batches),
+        lambda: trio.run(ready_lines, file_config(tmp_path)),
     )
 
 

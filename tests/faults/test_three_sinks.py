@@ -23,11 +23,12 @@ from tests.faults.recordings import multiplied, record_mixed
 from tests.live.accounts import Outcome
 from tests.live.collector import HOOKLINE, ROOT, Collector
 from tests.live.tools import toml, until
+from tests.ports import free_port
 from tests.servers.elasticsearch import Elasticsearch
 from tests.servers.feeding import config_for, ids
 from tests.servers.kafka import Kafka
 from tests.services import topics
-from tests.unit.pipeline.test_metrics import free_port, labelled, scrape
+from tests.unit.pipeline.test_metrics import labelled, scrape
 
 EVENTS = 200_000
 _REPLAY_S = 540.0

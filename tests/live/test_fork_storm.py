@@ -10,8 +10,9 @@ from pathlib import Path
 from tests.live.collector import Collector
 from tests.live.conftest import Programs
 from tests.live.test_ancestors import SPINE
-from tests.live.test_metrics import free_port, scrape
+from tests.live.test_metrics import scrape
 from tests.live.tools import LIMIT_S, until
+from tests.ports import free_port
 
 STORM = 200_000
 MIB = 1 << 20

@@ -18,9 +18,9 @@ from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.deep import place
 from tests.live.test_executions import md5
-from tests.live.test_metrics import free_port
 from tests.live.test_surroundings import held
 from tests.live.tools import Tables, run, until
+from tests.ports import free_port
 
 CALM: Tables = {
     "collector": {"probes": ["execve", "exit", "fork", "create_file"]},

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import tempfile
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ from tests.live.collector import Collector
 from tests.live.conftest import Programs
 from tests.live.loads import load
 from tests.live.tools import Tables, run, until
+from tests.ports import free_port
 
 SAMPLE = re.compile(r"(\w+)\{(.*)\} ([0-9.e+]+)")
 LABEL = re.compile(r'\w+="([^"]*)"')
@@ -26,12 +26,6 @@ STRANGER = 54_321
 
 Figures = dict[tuple[str, ...], int]
 """By the metric's name and the values of its labels, in the order of the labels' names."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def scrape(port: int) -> Figures:

@@ -14,12 +14,7 @@ from pathlib import Path
 from tests.live.collector import Collector
 from tests.live.conftest import Programs
 from tests.live.tools import LIMIT_S, run, until
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 def answers(port: int) -> bool:

@@ -19,9 +19,9 @@ from tests.live.deep import place
 from tests.live.loads import load
 from tests.live.test_executions import md5
 from tests.live.test_hashing import copy, execution, made_fifo, made_loop, result, stopped
-from tests.live.test_metrics import free_port
 from tests.live.test_surroundings import held
 from tests.live.tools import Tables, merged, run, until
+from tests.ports import free_port
 
 STAGES = ("decode", "enrich", "encode")
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.servers import artifacts
 from tests.servers.elasticsearch import Elasticsearch, elasticsearch
 from tests.servers.kafka import Kafka, kafka
-from tests.servers.process import Server, free_port, started_at
+from tests.servers.process import Server, started_at
 
 AnyServer = Kafka | Elasticsearch
 

@@ -21,9 +21,9 @@ from probes.event import HostEvent
 from probes.registry import all_probes
 from sinks.deadletters import read
 from sinks.elasticsearch import Refused, connect
+from tests.ports import free_port
 from tests.servers.elasticsearch import Elasticsearch
 from tests.servers.feeding import config_for, expected, feeding, ids
-from tests.servers.process import free_port
 from tests.unit.docs.test_events import full
 from tests.unit.pipeline.samples import host_events
 

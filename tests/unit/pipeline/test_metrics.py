@@ -15,16 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.latency import Latency
 from pipeline.ledger import Ledger
 from pipeline.metrics import serve
+from tests.ports import free_port
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens at."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def scrape(listen: str) -> dict[Sample, float]:
