@@ -39,8 +39,11 @@ class Interval(msgspec.Struct, frozen=True):
 
     @property
     def is_noise(self) -> bool:
-        """Whether nothing is shown: zero lies inside, or there are too few values."""
-        return self.times < _LEAST or self.low <= 0 <= self.high
+        """Whether no cost is shown: there are too few values, zero lies inside, or all is below it.
+
+        The last is another thing than the probes that differed, for they make nothing quicker.
+        """
+        return self.times < _LEAST or self.low <= 0
 
 
 def spread(values: Sequence[float]) -> Spread:

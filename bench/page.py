@@ -196,7 +196,7 @@ def _calls(report: Report) -> str:
         for call in report.calls
     ]
     columns = ("system call", "without", "beside the probes", "paid (95 % interval)", "as a share", "")
-    lead = "With the default probes and without them in turn; µs. Where zero is inside the interval it is noise."
+    lead = "With the default probes and without them in turn; µs. Where the interval is not above zero it is noise."
     return section("What the calls themselves pay", table(columns, lines), lead)
 
 

@@ -150,6 +150,7 @@ def test_interval_of_noise() -> None:
     assert interval(values).is_noise
     assert interval(values) == interval(values)
     assert not interval([value + 100 for value in values]).is_noise
+    assert interval([value - 100 for value in values]).is_noise
     assert spread([3.0, 1.0, 2.0]).median == 2.0
 
 
