@@ -82,7 +82,7 @@ class Actions:
         """
         return self._run(action, max(10, int(action.count * share)))
 
-    def paced(self, action: Action, rate: int, seconds: float, tick: Callable[[], object]) -> float:
+    def paced(self, action: Action, rate: int, seconds: float, tick: Callable[[], None]) -> float:
         """Do it so often a second by a timetable, whoever is slow (open loop); gives how often it was.
 
         `tick` is called once a second. Raises ConfigError: it failed.
@@ -91,7 +91,7 @@ class Actions:
         return 1e9 / statistics.fmean(means)
 
     def _run(
-        self, action: Action, count: int, *more: str, seconds: float = 0, tick: Callable[[], object] = int
+        self, action: Action, count: int, *more: str, seconds: float = 0, tick: Callable[[], None] = lambda: None
     ) -> list[float]:
         # A shell between: what the collector's own children do is left out by its filters.
         command = [
