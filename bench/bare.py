@@ -4,25 +4,23 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
 import uuid
 import zlib
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 import trio
 from aiokafka import AIOKafkaProducer
 
 from bench.workload import Workload
-from pipeline.batch import Batch, Needs, gather
+from pipeline.batch import Batch, Gatherer, Needs
 from pipeline.config import Config
 from pipeline.decode import Sequences, decode_span
 from pipeline.deliver import Delivery
 from pipeline.encode import Encoder
-from pipeline.enrich.stage import enrich
+from pipeline.enrich.stage import enriching
 from pipeline.latency import Latency
 from pipeline.ledger import Counts, Ledger
 from pipeline.outlets import open_sink
@@ -59,14 +57,14 @@ class Documents:
             Config(), ledger, identity="", host=self._host, boot_offset=lambda: self._offset, live=False
         )
         decoder, sequences = Decoder(all_events()), Sequences(ledger)
-        lists_in, lists_out = trio.open_memory_channel[list[HostEvent]](math.inf)
-        enriched_in, enriched_out = trio.open_memory_channel[list[HostEvent]](math.inf)
-        async with lists_in:
-            for span in workload.spans:
-                await lists_in.send(decode_span(span, decoder, sequences, ledger))
-        await enrich(lists_out, enriched_in, pipeline.enrichments(), Latency(), pipeline.hashes)
-        async for events in enriched_out:
+
+        async def keep(events: list[HostEvent]) -> None:
+            await trio.lowlevel.checkpoint()
             self._events += events
+
+        async with enriching(keep, pipeline.enrichments(), Latency(), pipeline.hashes) as enrich:
+            for span in workload.spans:
+                await enrich(decode_span(span, decoder, sequences, ledger))
 
     def encoder(self) -> Encoder:
         """One of a run whose event ids nobody has seen."""
@@ -142,27 +140,23 @@ async def file_by_pipeline(config: FileConfig, lists: Sequence[list[HostEvent]],
     ledger = Watched(new_ledger())
     delivery = Delivery(open_sink, ledger)
     send, receive = trio.open_memory_channel[Batch](1)
-    lists_in, lists_out = trio.open_memory_channel[list[HostEvent]](1)
     ledger.expected = sum(map(len, lists))
-    gathering = partial(
-        gather,
-        lists_out,
-        send,
-        encode=encoder,
-        needs=delivery.needs,
-        boot_offset=lambda: 0,
-        events=BATCH_EVENTS,
-        age_s=0.1,
-        latency=Latency(),
-    )
     seconds = 0.0
     async with trio.open_nursery() as nursery:
         await nursery.start(delivery.run, receive, {"sink": config})
-        nursery.start_soon(gathering)
         started = time.perf_counter()
-        async with lists_in:
+        async with Gatherer(
+            send=send,
+            encode=encoder,
+            needs=delivery.needs,
+            boot_offset=lambda: 0,
+            events=BATCH_EVENTS,
+            age_s=0.1,
+            latency=Latency(),
+        ).running() as gather:
             for events in lists:
-                await pass_on(lists_in, events)
+                await gather(events)
+                await trio.lowlevel.checkpoint()  # as the reader's channel is one
         await ledger.done.wait()
         await trio.to_thread.run_sync(_sync, Path(config.path))
         seconds = time.perf_counter() - started

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -144,11 +143,14 @@ def _pass(workload: Workload, folder: Path) -> dict[str, float]:
             lap("spool: take and done")
 
     async def run_with_hashes() -> None:
-        late_in, late_out = trio.open_memory_channel[list[HostEvent]](math.inf)
         ended = trio.Event()
-        async with late_out, trio.open_nursery() as nursery:
+
+        async def forget(_events: list[HostEvent]) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
             assert pipeline.hashes is not None
-            await nursery.start(pipeline.hashes.run, late_in, ended)
+            await nursery.start(pipeline.hashes.run, forget, ended)
             await run()
             ended.set()
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import trio
 
 from pipeline.latency import Latency, Times, boot_ns, times_of
-from pipeline.passing import pass_on
+from pipeline.passing import Take, pass_on, take_turn
 from probes.event import HostEvent
 from sinks.protocol import Schema
 
@@ -103,46 +105,64 @@ class Batch:
         return tuple(lines)
 
 
-async def gather(
-    receive: trio.MemoryReceiveChannel[list[HostEvent]],
-    send: trio.MemorySendChannel[Batch],
-    *,
-    encode: Encode,
-    needs: Callable[[], Needs],
-    boot_offset: Callable[[], int],
-    events: int,
-    age_s: float,
-    latency: Latency,
-) -> None:
-    """Pass on at `events` or more, or when the oldest has waited `age_s`; and what is left at the end."""
-    batch: Batch | None = None
-    deadline = math.inf
-    offset = boot_offset()
-    async with receive, send:
-        ended = False
-        while not ended:
-            some: list[HostEvent] = []
-            try:
-                some = receive.receive_nowait()
-            except trio.EndOfChannel:
-                ended = True
-            except trio.WouldBlock:
-                with trio.move_on_at(deadline):
-                    try:
-                        some = await receive.receive()
-                    except trio.EndOfChannel:
-                        ended = True
-            if some:
-                if batch is None:
-                    now = boot_offset()
-                    if abs(now - offset) >= _CLOCK_SET_NS:
-                        offset = now
-                    batch = Batch(needs(), offset)
-                    deadline = trio.current_time() + age_s
-                began = time.perf_counter()
-                batch.add(some, encode)
-                latency.took(time.perf_counter() - began, len(some))
-                del some  # else they would stay until the next ones come
-            if batch is not None and (ended or len(batch) >= events or trio.current_time() >= deadline):
-                await pass_on(send, batch)
-                batch, deadline = None, math.inf
+@dataclass(eq=False, kw_only=True)
+class Gatherer:
+    """Takes in lists, and passes on batches of `events` or more, or when the oldest event has waited `age_s`."""
+
+    send: trio.MemorySendChannel[Batch]
+    encode: Encode
+    needs: Callable[[], Needs]
+    boot_offset: Callable[[], int]
+    events: int
+    age_s: float
+    latency: Latency
+
+    def __post_init__(self) -> None:
+        self._offset = self.boot_offset()
+        self._batch: Batch | None = None
+        self._deadline = math.inf
+        self._begun = trio.Event()
+        self._turn = trio.Lock()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Take]:
+        """Gives what takes lists in; what is left goes on when the context is left, and `send` is closed."""
+        async with self.send, trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_age_forever)
+            yield self._take
+            await self._pass_on()
+            nursery.cancel_scope.cancel()
+
+    async def _take(self, some: list[HostEvent]) -> None:
+        if not some:
+            return
+        if self._batch is None:
+            now = self.boot_offset()
+            if abs(now - self._offset) >= _CLOCK_SET_NS:
+                self._offset = now
+            self._batch = Batch(self.needs(), self._offset)
+            self._deadline = trio.current_time() + self.age_s
+            self._begun.set()
+        began = time.perf_counter()
+        self._batch.add(some, self.encode)
+        self.latency.took(time.perf_counter() - began, len(some))
+        if len(self._batch) >= self.events:
+            await self._pass_on()
+
+    async def _pass_on(self) -> None:
+        await take_turn(self._turn)
+        try:
+            batch, self._batch = self._batch, None
+            if batch is not None:
+                await pass_on(self.send, batch)
+        finally:
+            self._turn.release()
+
+    async def _watch_age_forever(self) -> None:
+        while True:
+            if self._batch is None:
+                self._begun = trio.Event()
+                await self._begun.wait()
+            await trio.sleep_until(self._deadline)
+            if self._batch is not None and trio.current_time() >= self._deadline:
+                await self._pass_on()

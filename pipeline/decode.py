@@ -13,7 +13,7 @@ from pipeline.batch import count
 from pipeline.gap import Gap
 from pipeline.latency import Latency
 from pipeline.ledger import Ledger
-from pipeline.passing import pass_on
+from pipeline.passing import Take
 from probes.decoder import Decoder
 from probes.errors import RecordError
 from probes.event import HostEvent
@@ -104,7 +104,7 @@ def decode_span(span: Span, decoder: Decoder, sequences: Sequences, ledger: Ledg
 
 async def decode(
     receive: trio.MemoryReceiveChannel[Span],
-    send: trio.MemorySendChannel[list[HostEvent]],
+    pass_on: Take,
     *,
     decoder: Decoder,
     ledger: Ledger,
@@ -113,15 +113,16 @@ async def decode(
 ) -> None:
     """Decode until the source ends; then the gaps that no later event showed."""
     sequences = Sequences(ledger)
-    async with receive, send:
+    async with receive:
         async for span in receive:
             began = time.perf_counter()
             events = decode_span(span, decoder, sequences, ledger)
             latency.took(time.perf_counter() - began, len(events))
             if events:
                 ledger.decoded(count(events))
-                await pass_on(send, events)
+                await pass_on(events)
+            del events  # the next ones take their memory, which the caches have
         gaps: list[HostEvent] = list(sequences.final(final_counters(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)))
         if gaps:
             ledger.decoded(count(gaps))
-            await send.send(gaps)
+            await pass_on(gaps)

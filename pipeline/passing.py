@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
 
+from probes.event import HostEvent
+
 _T = TypeVar("_T")
+
+Take = Callable[[list[HostEvent]], Awaitable[None]]
+"""What a stage hands its lists to. Not always a checkpoint, so the caller must have another one."""
 
 
 async def pass_on(send: trio.MemorySendChannel[_T], value: _T) -> None:

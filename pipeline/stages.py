@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
 
 import trio
 
-from pipeline.batch import Batch, gather
+from pipeline.batch import Batch, Gatherer
 from pipeline.config import Config
 from pipeline.decode import decode
 from pipeline.deliver import Delivery
@@ -19,7 +18,7 @@ from pipeline.enrich.host import Host
 from pipeline.enrich.process_tree import ProcessTree
 from pipeline.enrich.runtimes import Roots
 from pipeline.enrich.socket_owners import SocketOwners
-from pipeline.enrich.stage import Enrichment, enrich
+from pipeline.enrich.stage import Enrichment, enriching
 from pipeline.enrich.users import Users
 from pipeline.gap import Gap
 from pipeline.latency import Latency
@@ -112,34 +111,37 @@ class Pipeline:
         """All stages until the source ends and the sinks have everything."""
         settings = self._config.pipeline
         spans_in, spans_out = trio.open_memory_channel[Span](settings.queue_batches)
-        decoded_in, decoded_out = trio.open_memory_channel[list[HostEvent]](settings.queue_batches)
-        enriched_in, enriched_out = trio.open_memory_channel[list[HostEvent]](settings.queue_batches)
         batches_in, batches_out = trio.open_memory_channel[Batch](settings.queue_batches)
         async with trio.open_nursery() as nursery:
             await nursery.start(self.delivery.run, batches_out, self._config.sinks)
-            nursery.start_soon(
-                partial(
-                    gather,
-                    enriched_out,
-                    batches_in,
-                    encode=self.encoder,
-                    needs=self.delivery.needs,
-                    boot_offset=self._boot_offset,
-                    events=settings.batch_events,
-                    age_s=settings.batch_age_ms / 1000,
-                    latency=self.stages["encode"],
-                )
-            )
-            nursery.start_soon(enrich, decoded_out, enriched_in, self.enrichments(), self.stages["enrich"], self.hashes)
-            nursery.start_soon(
-                partial(
-                    decode,
-                    spans_out,
-                    decoded_in,
-                    decoder=Decoder(all_events()),
-                    ledger=self.ledger,
-                    final_counters=final_counters,
-                    latency=self.stages["decode"],
-                )
-            )
+            nursery.start_soon(self._process, spans_out, batches_in, final_counters)
             nursery.start_soon(source, spans_in)
+
+    async def _process(
+        self,
+        spans: trio.MemoryReceiveChannel[Span],
+        batches: trio.MemorySendChannel[Batch],
+        final_counters: FinalCounters,
+    ) -> None:
+        """A span's events are decoded, enriched and encoded in one go, while the processor has them at hand."""
+        settings = self._config.pipeline
+        async with (
+            Gatherer(
+                send=batches,
+                encode=self.encoder,
+                needs=self.delivery.needs,
+                boot_offset=self._boot_offset,
+                events=settings.batch_events,
+                age_s=settings.batch_age_ms / 1000,
+                latency=self.stages["encode"],
+            ).running() as gather,
+            enriching(gather, self.enrichments(), self.stages["enrich"], self.hashes) as enrich,
+        ):
+            await decode(
+                spans,
+                enrich,
+                decoder=Decoder(all_events()),
+                ledger=self.ledger,
+                final_counters=final_counters,
+                latency=self.stages["decode"],
+            )

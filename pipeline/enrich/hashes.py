@@ -18,6 +18,7 @@ from pipeline.enrich.assignment import assignment
 from pipeline.enrich.digests import Digest, Place
 from pipeline.enrich.held import Held, Order
 from pipeline.enrich.jobs import Job, Jobs
+from pipeline.passing import Take
 from pipeline.settings import Hashes as Settings
 from probes.event import UNKNOWN, HostEvent, ProcessEvent
 from probes.fields import HashedFile
@@ -209,19 +210,19 @@ class Hashes:
 
     async def run(
         self,
-        send: trio.MemorySendChannel[list[HostEvent]],
+        pass_on: Take,
         ended: trio.Event,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Send what is late when it is ready; ends after `ended`, when nothing is late any more."""
-        async with send, trio.open_nursery() as nursery:
+        """Pass on what is late when it is ready; ends after `ended`, when nothing is late any more."""
+        async with trio.open_nursery() as nursery:
             await nursery.start(self._jobs.run)
             nursery.start_soon(self._end, ended)
             task_status.started()
             while True:
                 if ready := self._order.take_ready():
-                    await send.send(ready)
+                    await pass_on(ready)
                 elif ended.is_set() and not self._order.held:
                     break
                 else:

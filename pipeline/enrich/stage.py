@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Protocol, cast
 
 import trio
 
 from pipeline.enrich.hashes import Hashes
 from pipeline.latency import Latency
-from pipeline.passing import pass_on
+from pipeline.passing import Take
 from probes.event import HostEvent, ProcessEvent
 
 
@@ -23,29 +24,32 @@ class Enrichment(Protocol):
     def statistics(self) -> Mapping[str, int]: ...
 
 
-async def enrich(
-    receive: trio.MemoryReceiveChannel[list[HostEvent]],
-    send: trio.MemorySendChannel[list[HostEvent]],
-    enrichments: Iterable[Enrichment],
-    latency: Latency,
-    hashes: Hashes | None = None,
-) -> None:
-    """Run until the source ends. `hashes`, where it is among the enrichments, sends late what it holds back."""
+@asynccontextmanager
+async def enriching(
+    pass_on: Take, enrichments: Iterable[Enrichment], latency: Latency, hashes: Hashes | None = None
+) -> AsyncIterator[Take]:
+    """What takes in lists and passes them on enriched.
+
+    `hashes`, where it is among the enrichments, passes on late what it holds back; the context is not left before.
+    """
     ordered = tuple(enrichments)
     ended = trio.Event()
-    async with receive, send, trio.open_nursery() as nursery:
+
+    async def take(events: list[HostEvent]) -> None:
+        began = time.perf_counter()
+        processes = _with_process(events)
+        for enrichment in ordered:
+            await enrichment.enrich(processes)
         if hashes is not None:
-            await nursery.start(hashes.run, send.clone(), ended)
-        async for events in receive:
-            began = time.perf_counter()
-            processes = _with_process(events)
-            for enrichment in ordered:
-                await enrichment.enrich(processes)
-            if hashes is not None:
-                events = hashes.without_late(events)
-            latency.took(time.perf_counter() - began, len(events))
-            if events:
-                await pass_on(send, events)
+            events = hashes.without_late(events)
+        latency.took(time.perf_counter() - began, len(events))
+        if events:
+            await pass_on(events)
+
+    async with trio.open_nursery() as nursery:
+        if hashes is not None:
+            await nursery.start(hashes.run, pass_on, ended)
+        yield take
         ended.set()
 
 

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from pipeline.enrich.hashes import Hashes
-from pipeline.enrich.stage import enrich
+from pipeline.enrich.stage import enriching
 from pipeline.latency import Latency
 from pipeline.settings import Hashes as Settings
 from probes.event import HostEvent, ProcessEvent
@@ -65,8 +65,17 @@ class Stage:
 
     async def __aenter__(self) -> Stage:
         nursery = await self._nursery.__aenter__()
-        nursery.start_soon(enrich, self._source, self._sink, [self.hashes], self.latency, self.hashes)
+        nursery.start_soon(self._run)
         return self
+
+    async def _run(self) -> None:
+        async with (
+            self._source,
+            self._sink,
+            enriching(self._sink.send, [self.hashes], self.latency, self.hashes) as enrich,
+        ):
+            async for events in self._source:
+                await enrich(events)
 
     async def __aexit__(self, *error: Any) -> None:
         self._into.close()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 import trio
@@ -14,7 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batch import Batch, Needs, count, gather
+from pipeline.batch import Batch, Gatherer, Needs, count
 from pipeline.latency import Latency
 from probes.event import HostEvent
 from probes.process.execve import Execve
@@ -26,30 +25,36 @@ Receive = trio.MemoryReceiveChannel[Batch]
 
 
 @asynccontextmanager
-async def gathering(*, events: int, age_s: float, capacity: float = math.inf) -> AsyncIterator[tuple[Send, Receive]]:
+async def stage(*, events: int, age_s: float, capacity: float = math.inf) -> AsyncIterator[tuple[Send, Receive]]:
     """A running stage: where events go in, and where batches come out."""
     events_in, events_out = trio.open_memory_channel[list[HostEvent]](0)
     batches_in, batches_out = trio.open_memory_channel[Batch](capacity)
-    stage = partial(
-        gather,
-        events_out,
-        batches_in,
-        encode=encoder(),
-        needs=lambda: Needs(frozenset({"smith"}), events=False),
-        boot_offset=lambda: 0,
-        events=events,
-        age_s=age_s,
-        latency=Latency(),
-    )
+
+    async def run() -> None:
+        async with (
+            events_out,
+            Gatherer(
+                send=batches_in,
+                encode=encoder(),
+                needs=lambda: Needs(frozenset({"smith"}), events=False),
+                boot_offset=lambda: 0,
+                events=events,
+                age_s=age_s,
+                latency=Latency(),
+            ).running() as gather,
+        ):
+            async for some in events_out:
+                await gather(some)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(stage)
+        nursery.start_soon(run)
         async with events_in, batches_out:
             yield events_in, batches_out
 
 
 async def test_by_number(autojump_clock: trio.testing.MockClock) -> None:
     """A batch goes on as soon as it has enough events, without waiting for its age."""
-    async with gathering(events=5, age_s=60) as (send, receive):
+    async with stage(events=5, age_s=60) as (send, receive):
         await send.send(numbered(3))
         await send.send(numbered(4, start=3))
         assert pids(await receive.receive()) == list(range(7))
@@ -58,7 +63,7 @@ async def test_by_number(autojump_clock: trio.testing.MockClock) -> None:
 
 async def test_by_age(autojump_clock: trio.testing.MockClock) -> None:
     """Fewer events go on when the oldest of them has waited its time; then the clock starts anew."""
-    async with gathering(events=100, age_s=0.5) as (send, receive):
+    async with stage(events=100, age_s=0.5) as (send, receive):
         await trio.sleep(10)
         await send.send(numbered(1))
         await trio.sleep(0.4)
@@ -73,7 +78,7 @@ async def test_by_age(autojump_clock: trio.testing.MockClock) -> None:
 
 async def test_the_rest_at_the_end(autojump_clock: trio.testing.MockClock) -> None:
     """What waits when the source ends goes on at once; then the channel closes."""
-    async with gathering(events=100, age_s=60) as (send, receive):
+    async with stage(events=100, age_s=60) as (send, receive):
         await send.send(numbered(2))
         await send.aclose()
         assert [pids(batch) async for batch in receive] == [[0, 1]]
@@ -82,14 +87,14 @@ async def test_the_rest_at_the_end(autojump_clock: trio.testing.MockClock) -> No
 
 async def test_nothing_is_no_batch(autojump_clock: trio.testing.MockClock) -> None:
     """A source that ends without an event gives no batch."""
-    async with gathering(events=1, age_s=1) as (send, receive):
+    async with stage(events=1, age_s=1) as (send, receive):
         await send.aclose()
         assert [batch async for batch in receive] == []
 
 
 async def test_an_empty_list_holds_up_nothing(mock_clock: trio.testing.MockClock) -> None:
     """A span that held no event at all starts no clock; the stage takes what comes next."""
-    async with gathering(events=100, age_s=0.5) as (send, receive):
+    async with stage(events=100, age_s=0.5) as (send, receive):
         await send.send([])
         mock_clock.jump(1)
         for _ in range(10):
@@ -104,15 +109,15 @@ async def test_an_empty_list_holds_up_nothing(mock_clock: trio.testing.MockClock
 
 async def test_a_receiver_that_leaves_ends_the_stage() -> None:
     """Without anyone who takes batches the stage fails instead of hoarding."""
-    with pytest.RaisesGroup(trio.BrokenResourceError):
-        async with gathering(events=1, age_s=1) as (send, receive):
+    with pytest.RaisesGroup(trio.BrokenResourceError, flatten_subgroups=True):
+        async with stage(events=1, age_s=1) as (send, receive):
             await receive.aclose()
             await send.send(numbered(1))
 
 
 async def test_a_full_queue_holds_the_source(autojump_clock: trio.testing.MockClock) -> None:
     """While nobody takes a batch the stage takes no more events."""
-    async with gathering(events=1, age_s=1, capacity=0) as (send, receive):
+    async with stage(events=1, age_s=1, capacity=0) as (send, receive):
         await send.send(numbered(1))
         with trio.move_on_after(60) as held:
             await send.send(numbered(1, start=1))
@@ -139,7 +144,7 @@ def test_order_is_kept(lists: list[tuple[int, float]], events: int, age_s: float
             waits.extend(trio.current_time() - arrivals[pid] for pid in pids(batch))
 
     async def run() -> None:
-        async with trio.open_nursery() as nursery, gathering(events=events, age_s=age_s) as (send, receive):
+        async with trio.open_nursery() as nursery, stage(events=events, age_s=age_s) as (send, receive):
             nursery.start_soon(take, receive.clone())
             for number, pause in lists:
                 await trio.sleep(pause)
@@ -162,20 +167,17 @@ def test_counts_are_by_kind() -> None:
 async def test_only_a_clock_that_was_set_moves_times(autojump_clock: trio.testing.MockClock) -> None:
     """Offsets that differ by what reading two clocks takes are one offset; a step of the clock is seen at once."""
     offsets = iter([100, 350, 60, 5_000_000, 5_000_900])
-    events_in, events_out = trio.open_memory_channel[list[HostEvent]](9)
     batches_in, batches_out = trio.open_memory_channel[Batch](9)
-    async with events_in:
-        for start in range(4):
-            await events_in.send(numbered(1, start=start))
     needs = Needs(frozenset({"smith"}), events=False)
-    await gather(
-        events_out,
-        batches_in,
+    async with Gatherer(
+        send=batches_in,
         encode=encoder(),
         needs=lambda: needs,
         boot_offset=lambda: next(offsets),
         events=1,
         age_s=60,
         latency=Latency(),
-    )
+    ).running() as gather:
+        for start in range(4):
+            await gather(numbered(1, start=start))
     assert [batch.boot_offset_ns async for batch in batches_out] == [100, 100, 5_000_000, 5_000_000]

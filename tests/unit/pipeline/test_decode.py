@@ -203,7 +203,7 @@ def test_noise_is_counted(in_c: bool, records: list[bytes]) -> None:
 
 @codecs
 async def test_the_stage_closes_the_account(in_c: bool) -> None:
-    """The stage counts what it decodes, tells the last gaps when the source ends, and closes its channels."""
+    """The stage counts what it decodes, tells the last gaps when the source ends, and closes its channel."""
     ledger = new_ledger()
     spans_in, spans_out = trio.open_memory_channel[Span](2)
     events_in, events_out = trio.open_memory_channel[list[HostEvent]](9)
@@ -215,7 +215,10 @@ async def test_the_stage_closes_the_account(in_c: bool) -> None:
     def final() -> list[tuple[int, int, int]]:
         return [(60, 0, 1), (60, 1, 4)]
 
-    await decode(spans_out, events_in, decoder=DECODERS[in_c], ledger=ledger, final_counters=final, latency=Latency())
+    await decode(
+        spans_out, events_in.send, decoder=DECODERS[in_c], ledger=ledger, final_counters=final, latency=Latency()
+    )
+    events_in.close()
     events = [event async for some in events_out for event in some]
     assert [type(event) for event in events] == [Exit, Exit, Gap, Gap]
     assert [(each.lost_cpu, each.first, each.last) for each in events if isinstance(each, Gap)] == [

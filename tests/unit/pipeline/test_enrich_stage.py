@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import trio
 
-from pipeline.enrich.stage import enrich
+from pipeline.enrich.stage import enriching
 from pipeline.gap import Gap
 from pipeline.latency import Latency
 from probes.event import HostEvent, ProcessEvent
@@ -38,15 +38,17 @@ def gap() -> Gap:
 
 async def test_enrichments_in_order_and_events_in_order() -> None:
     """Each event of a process passes every enrichment in its order; gaps pass untouched, in their place."""
-    events_in, events_out = trio.open_memory_channel[list[HostEvent]](9)
-    done_in, done_out = trio.open_memory_channel[list[HostEvent]](9)
+    done: list[list[HostEvent]] = []
+
+    async def pass_on(events: list[HostEvent]) -> None:
+        await trio.lowlevel.checkpoint()
+        done.append(events)
+
     batches: list[list[HostEvent]] = [[made(Exit), gap(), made(Exit)], [gap()], [made(Exit), made(Exit)]]
-    async with events_in:
-        for batch in batches:
-            await events_in.send(batch)
     first, second = Appends("a"), Appends("b")
-    await enrich(events_out, done_in, [first, second], Latency())
-    done = [batch async for batch in done_out]
+    async with enriching(pass_on, [first, second], Latency()) as enrich:
+        for batch in batches:
+            await enrich(batch)
     assert [list(map(id, batch)) for batch in done] == [list(map(id, batch)) for batch in batches]
     users = [event.user for batch in done for event in batch if isinstance(event, Exit)]
     assert users == ["-1ab"] * 4
