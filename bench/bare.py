@@ -190,9 +190,8 @@ def _append(config: FileConfig, texts: Iterable[bytes]) -> float:
 
 
 def _sync(file: Path) -> None:
-    fd = os.open(file, os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def _by_crc(key: bytes, partitions: Sequence[int], _available: Sequence[int]) -> int:

@@ -85,6 +85,16 @@ async def test_the_rest_at_the_end(autojump_clock: trio.testing.MockClock) -> No
         assert trio.current_time() == 0
 
 
+async def test_a_batch_that_waits_is_not_lost_at_the_end(autojump_clock: trio.testing.MockClock) -> None:
+    """A batch that goes on by age, and finds the queue full until the source has ended, comes all the same."""
+    async with stage(events=100, age_s=0.5, capacity=0) as (send, receive):
+        await send.send(numbered(1))
+        await trio.sleep(1)
+        await send.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [pids(batch) async for batch in receive] == [[0]]
+
+
 async def test_nothing_is_no_batch(autojump_clock: trio.testing.MockClock) -> None:
     """A source that ends without an event gives no batch."""
     async with stage(events=1, age_s=1) as (send, receive):
