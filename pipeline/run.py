@@ -201,7 +201,7 @@ async def _load_rest(
 
 
 def _running(loaded: Loaded) -> list[str]:
-    return [report.name for report in tuple(loaded.reports.values()) if not report.error]
+    return [report.name for report in loaded.reports.values() if not report.error]
 
 
 def _forms(loaded: Loaded) -> dict[str, str]:

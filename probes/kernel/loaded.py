@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 
@@ -55,7 +55,7 @@ class Loaded:
         """`end_loading` is called before the programs are stopped: nothing comes after it."""
         self.ring_bytes = ring_bytes
         self.reports: dict[str, ProbeReport] = {}
-        """By the probes' names."""
+        """By the probes' names, in the registry's order: they come in that of whichever compiler is done first."""
 
         self.programs: dict[str, int] = {}
         """Descriptors by PROBE/PROGRAM; of fentry and fexit programs, by PROBE/PROGRAM FUNCTION."""
@@ -84,7 +84,18 @@ class Loaded:
             self.programs |= zip(part.programs, fds[maps:programs], strict=True)
             self._links += fds[programs:]
             if part.report:
-                self.reports[part.report.name] = part.report
+                self._note(part.report)
+
+    def fail(self, names: Iterable[str], error: LoadError) -> None:
+        """None of these probes will come, but for those that have."""
+        with self._lock:
+            for name in set(names) - set(self.reports):
+                self._note(ProbeReport(name, error=str(error), log=error.log))
+
+    def _note(self, report: ProbeReport) -> None:
+        # A new dictionary, since other threads may be going through the one that there is.
+        known = self.reports | {report.name: report}
+        self.reports = {name: known[name] for name in all_probes() if name in known}
 
     def complete(self) -> None:
         """All probes are there: files can be searched for those that attach to files."""

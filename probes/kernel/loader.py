@@ -18,7 +18,7 @@ import msgspec
 from probes.errors import LoadError
 from probes.filters import MapSettings
 from probes.kernel.loaded import Counters, Loaded
-from probes.kernel.messages import ProbeReport, Request, receive
+from probes.kernel.messages import Request, receive
 from probes.probe import Attach
 from probes.registry import all_probes
 
@@ -111,8 +111,7 @@ class Loading:
         except LoadError as error:
             # What runs goes on. What did not come is told as what it is.
             self.is_done = True
-            for name in self._request.probes:
-                loaded.reports.setdefault(name, ProbeReport(name, error=str(error), log=error.log))
+            loaded.fail(self._request.probes, error)
         self.close()
         loaded.complete()
 

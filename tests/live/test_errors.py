@@ -79,7 +79,7 @@ def test_what_the_host_lacks_is_one_sentence(missing: str, command: str, tmp_pat
 def test_no_probe_can_run(command: str, tmp_path: Path) -> None:
     """Where the kernel has no hook for any of the probes: one sentence that says why, exit code 2, no traceback."""
     file = [str(tmp_path / "x")] if command == "record" else []
-    done = run(*NO_EVENTS, *HOOKLINE, command, "--probe", "setsid", "--probe", "prctl", *file)
+    done = run(*NO_EVENTS, *HOOKLINE, command, "--probe", "prctl", "--probe", "setsid", *file)
     [sentence] = complaints(done)
     assert sentence.startswith("hookline: no probe can run here (setsid: ")
     assert "; prctl: " in sentence
