@@ -6,10 +6,30 @@
 #define MPROTECT_PIVOTS		15	/* of its largest node */
 #define MPROTECT_ARANGE		3	/* maple_arange_64 of enum maple_type */
 #define MPROTECT_ARANGE_PIVOTS	9
+#define MPROTECT_MNT_INTERNAL	0x4000
+#define MPROTECT_MNT_NS_INTERNAL	(-22L)
 
 static __always_inline struct hl_record *mprotect_begin(void)
 {
 	return hl_begin_in(HL_LANE_OF(HL_FORM_MPROTECT), HL_KIND_MPROTECT, HL_SLOT_MPROTECT, HL_SIZE_MPROTECT);
+}
+
+/*
+ * The path by which the process opened what it has mapped. From Linux 6.8 on
+ * overlayfs maps a file of a layer, by a mount that nobody but the kernel has and
+ * that kern_mount() did not make: it keeps the process's path beside that one.
+ * FMODE_BACKING says so too, by a bit that differs between versions.
+ */
+static __always_inline struct path *mprotect_path(struct file *file)
+{
+#ifdef HAVE_backing_file_user_path
+	struct vfsmount *mnt = READ(file->f_path.mnt);
+	struct mount *mount = (struct mount *)((void *)mnt - offsetof(struct mount, mnt));
+
+	if ((long)READ(mount->mnt_ns) == MPROTECT_MNT_NS_INTERNAL && !(READ(mnt->mnt_flags) & MPROTECT_MNT_INTERNAL))
+		return &((struct backing_file *)file)->user_path;
+#endif
+	return &file->f_path;
 }
 
 static __always_inline void mprotect_fill(struct hl_record *record, struct vm_area_struct *area, u64 start,
@@ -32,7 +52,7 @@ static __always_inline void mprotect_fill(struct hl_record *record, struct vm_ar
 	}
 #endif
 	if (file)
-		hl_walk_from(record, &file->f_path);
+		hl_walk_from(record, mprotect_path(file));
 }
 
 #ifdef HL_FORM_MPROTECT_TRACEPOINT

@@ -69,7 +69,10 @@ PROBE = Probe(
         ),
     ),
     structs={
+        "backing_file": ("user_path?",),
         "mm_struct": ("owner?",),
+        "mount": ("mnt_ns",),
+        "vfsmount": ("mnt_flags",),
         "vm_area_struct": ("vm_file", "vm_mm", "vm_start", "vm_end"),
     },
     default=False,

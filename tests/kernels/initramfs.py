@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The first file system of a guest: busybox, init.sh, and the modules that lead to the root over 9p."""
+"""The first file system of a guest: busybox, init.sh, and modules: for the root over 9p, and for what tests need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kernels.debian import Kernel
 BUSYBOX = Path("/bin/busybox")
 GUEST = Path(__file__).parent / "guest"
 
-_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "xhci_pci", "usb_storage")
+_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "xhci_pci", "usb_storage", "overlay")
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 
 _FOLDER, _FILE, _DEVICE = 0o040755, 0o100755, 0o020600

@@ -18,6 +18,7 @@ import pytest
 from tests.live.calls import MPROTECT, PKEY_MPROTECT, PR_SET_PDEATHSIG, PRCTL, SETSID, call, fork
 from tests.live.collector import Collector, Event
 from tests.live.deep import components, deep_folder
+from tests.live.test_surroundings import PRIVATE_MOUNTS
 from tests.live.tools import until
 from tests.live.views import MEMFD_CREATE, MPROTECT_KIND, PRCTL_KIND, SETSID_KIND, caused_by, raw, truncated
 
@@ -41,7 +42,7 @@ class Mapped:
     """Pages of a file, or of none, mapped readable; and where."""
 
     def __init__(self, pages: int, path: bytes | None = None, *, folder: int | None = None) -> None:
-        fd = -1 if path is None else os.open(path, os.O_RDWR, dir_fd=folder)
+        fd = -1 if path is None else os.open(path, os.O_RDONLY, dir_fd=folder)
         flags = mmap.MAP_PRIVATE | (mmap.MAP_ANONYMOUS if path is None else 0)
         self.map = mmap.mmap(fd, pages * PAGE, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
@@ -85,6 +86,31 @@ def test_memory_not_made_executable(told: Told) -> None:
     call(MPROTECT, mapped.address + 1, PAGE, READ | EXEC, fails=errno.EINVAL)
     call(MPROTECT, 0, PAGE, READ | EXEC, fails=errno.ENOMEM)
     assert told(MPROTECT_KIND) == []
+
+
+OVERLAY = "mkdir upper work mnt; mount -t overlay none -o lowerdir=lower,upperdir=upper,workdir=work mnt"
+
+MAPS = """
+import sys
+from tests.live.calls import MPROTECT, call
+from tests.live.test_memory_and_names import EXEC, PAGE, READ, Mapped
+for mapped in [Mapped(1, path.encode()) for path in sys.argv[1:]]:
+    call(MPROTECT, mapped.address, PAGE, READ | EXEC)
+"""
+
+
+@pytest.mark.guest("mprotect")
+def test_files_of_an_overlay(collector: Collector, tmp_path: Path) -> None:
+    """A mapped file of an overlay, from either layer, is told by its path there, not by that of the layer's file."""
+    (tmp_path / "lower").mkdir()
+    filed(tmp_path / "lower/of_lower")
+    paths = [str(tmp_path / "mnt" / name) for name in ("of_lower", "of_upper")]
+    script = f"cd '{tmp_path}'; {OVERLAY}; head -c {PAGE} /dev/zero >mnt/of_upper; exec \"$@\""
+    with subprocess.Popen([*PRIVATE_MOUNTS, script, "sh", sys.executable, "-c", MAPS, *paths]) as process:
+        pass
+    assert process.returncode == 0
+    told = caused_by(collector.sync(), process.pid, MPROTECT_KIND)
+    assert [raw(event, "vm_file") for event in told if raw(event, "vm_file")] == [os.fsencode(path) for path in paths]
 
 
 def test_a_file_among_thousands(told: Told, tmp_path: Path) -> None:
