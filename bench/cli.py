@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.report import Report
+from bench.report import Report, check_places
 from pipeline.cli import invoke
 from pipeline.config import Config, load
 from pipeline.failure import UNUSABLE, complain
@@ -76,6 +76,7 @@ def run(
     from bench.rounds import Plan, measure
     from probes.kernel.features import preflight
 
+    check_places(json, html)
     before = read(compare) if compare else None
     others = read_others(stages_json, overhead_json)
     if not _is_root("bench run loads programs into the kernel"):
@@ -103,6 +104,7 @@ def show(
     from bench.page import read_others
     from bench.report import read
 
+    check_places(html)
     others = read_others(stages_json, overhead_json)
     return present(read(file), before=read(compare) if compare else None, html=html, others=others, check=check)
 
@@ -125,6 +127,7 @@ def e2e(
     from bench.report import save
     from bench.table import console
 
+    check_places(json)
     if not _is_root("bench e2e runs the collector"):
         return UNUSABLE
     with progress() as shown:
@@ -150,6 +153,7 @@ def overhead(
     from bench.report import save
     from bench.table import console
 
+    check_places(json)
     if not _is_root("bench overhead runs collectors"):
         return UNUSABLE
     command = shlex.join(["bench", *sys.argv[1:]])
@@ -175,6 +179,7 @@ def stages(
     from bench.stages import measure, show
     from bench.table import console
 
+    check_places(json)
     if recording is None and not _is_root("bench stages without --recording records executions"):
         return UNUSABLE
     with progress() as shown:
@@ -196,6 +201,7 @@ def storm(json: JsonOption = None) -> int:
     from bench.storm import measure, show
     from bench.table import console
 
+    check_places(json)
     if not _is_root("bench storm runs collectors"):
         return UNUSABLE
     with progress() as shown:

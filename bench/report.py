@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -128,6 +129,21 @@ class Report(msgspec.Struct, frozen=True):
         return [found[name] for name in sorted(found)]
 
 
+def check_places(*paths: Path | None) -> None:
+    """Refuse, before minutes of measuring, what `save` could not write. Raises ConfigError."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ConfigError(f"{path} is a directory: name a file")
+        if path.exists():
+            if not os.access(path, os.W_OK):
+                raise ConfigError(f"{path} cannot be written by this user: name another file")
+        elif not os.access(path.parent, os.W_OK | os.X_OK):
+            what = f"{path.parent} is not a folder that this user may write to"
+            raise ConfigError(f"{path} cannot be written: {what}")
+
+
 def save(report: msgspec.Struct, path: Path) -> None:
     """Write it as JSON. Raises OSError."""
     path.write_bytes(msgspec.json.encode(report) + b"\n")
@@ -145,7 +161,9 @@ def read_as(path: Path, kind: type[Read], schema: str) -> Read:
         found = msgspec.json.decode(content, type=_Any).schema
         if found == schema:
             return msgspec.json.decode(content, type=kind)
-    except (OSError, msgspec.MsgspecError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; name a file that --json wrote") from None
+    except msgspec.MsgspecError as error:
         raise ConfigError(f"{path} cannot be read as {schema}: {error}") from None
     raise ConfigError(f"{path} is {found or 'of no bench'}, not {schema}")
 

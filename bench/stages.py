@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.figures import Spread
-from bench.kept import run
+from bench.kept import require, run
 from bench.machine import Machine, Watch, machine
 from bench.table import new_table
 from bench.workload import STEPS as RECORDED_STEPS
@@ -51,6 +51,7 @@ def measure(recording: Path | None, progress: Progress, *, command: str) -> Repo
     Raises:
         ConfigError: pytest-benchmark is not installed, or they failed.
     """
+    require("bench stages")
     where, watch = machine(), Watch()
     more = [] if recording is None else [f"--recording={recording.resolve()}"]
     recorded = RECORDED_STEPS if recording is None else 0

@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from bench.kept import run
+from bench.kept import require, run
 from bench.machine import Machine, Watch, machine
 from bench.table import new_table
 
@@ -68,6 +68,7 @@ def measure(progress: Progress, *, command: str) -> Report:
     Raises:
         ConfigError: pytest-benchmark is not installed, or the collector did not stand the storm.
     """
+    require("bench storm")
     where, watch = machine(), Watch()
     task = progress.add_task("a storm of new programs", total=1 + PASSES * 2)
     (found,) = run(_TESTS, step=lambda: progress.advance(task))
