@@ -13,7 +13,7 @@ from pathlib import Path
 from bench import e2e, kept, overhead, stages, storm
 from bench.machine import Machine
 from bench.report import Report, Row, read, read_as
-from bench.table import figure, paid_instead
+from bench.table import brackets, figure, paid_instead, share
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results")
@@ -89,13 +89,14 @@ def _programs() -> str:
 
 
 def _calls() -> str:
+    report = _run()
     rows = [
         (call.title, figure(call.without.median), figure(call.beside.median),
          f"{figure(call.paid.median)} ({figure(call.paid.low)} to {figure(call.paid.high)})",
-         "noise" if call.paid.is_noise else f"{call.paid.median / call.without.median:+.1%}")
-        for call in _run().calls
+         share(call))
+        for call in report.calls
     ]  # fmt: skip
-    return _table(("action", "without", "beside the probes", "paid (95 % interval)", ""), rows)
+    return _table(("action", "without", "beside the probes", f"paid ({brackets(report)})", ""), rows)
 
 
 def _stages() -> str:

@@ -14,6 +14,9 @@ _CONFIDENCE = 0.95
 _LEAST = 6
 """Values of which the range holds the median with that confidence."""
 
+TOO_FEW = "too few rounds"
+"""`Interval.doubt` of fewer."""
+
 
 class Spread(msgspec.Struct, frozen=True):
     """A figure that was taken several times."""
@@ -38,12 +41,18 @@ class Interval(msgspec.Struct, frozen=True):
     times: int
 
     @property
-    def is_noise(self) -> bool:
-        """Whether no cost is shown: there are too few values, zero lies inside, or all is below it.
+    def bracket(self) -> str:
+        """What `low` and `high` are the ends of."""
+        return "95 % interval" if self.times >= _LEAST else f"range of {self.times} rounds"
 
-        The last is another thing than the probes that differed, for they make nothing quicker.
+    @property
+    def doubt(self) -> str:
+        """Why no cost is shown, empty where one is: too few rounds for an interval, or noise.
+
+        It is noise where zero lies inside, and where all is below it: that is another thing than the probes that
+        differed, for they make nothing quicker.
         """
-        return self.times < _LEAST or self.low <= 0
+        return TOO_FEW if self.times < _LEAST else "noise" if self.low <= 0 else ""
 
 
 def spread(values: Sequence[float]) -> Spread:

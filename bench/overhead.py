@@ -176,10 +176,10 @@ def show(report: Report, out: Console) -> None:
     """Print it."""
     columns = ("collector", "wall s", "paid", "system s", "collector CPU s", "memory MiB", "lost")
     for workload in dict.fromkeys(each.workload for each in report.watched):
-        table = new_table(f"{workload}, medians of {report.rounds} rounds", columns)
-        for each in report.watched:
-            if each.workload != workload:
-                continue
+        under = [each for each in report.watched if each.workload == workload]
+        title = f"{workload}, medians of {report.rounds} rounds; paid: with its {under[0].wall_paid.bracket}"
+        table = new_table(title, columns)
+        for each in under:
             low, high = each.wall_paid.low, each.wall_paid.high
             paid = (
                 "–"

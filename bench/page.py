@@ -8,8 +8,9 @@ from html import escape
 from pathlib import Path
 
 from bench import overhead, stages, svg
+from bench.figures import TOO_FEW
 from bench.report import Handler, Report, Row, read_as
-from bench.table import figure, paid_instead
+from bench.table import brackets, figure, paid_instead, share
 
 _STYLE = Path(__file__).with_name("page.css")
 
@@ -17,7 +18,8 @@ _BADGES = {
     "met": ("good", "met"),
     "over": ("bad", "over"),
     "no samples": ("bad", "no samples"),
-    "no handler": ("none", "no handler here"),
+    "no handler": ("none", "no handler"),
+    "not measured": ("none", "not measured"),
 }
 
 
@@ -35,17 +37,9 @@ def read_others(stages_json: Path | None, overhead_json: Path | None) -> Others:
 def write_page(path: Path, report: Report, others: Others = (None, None)) -> None:
     """Write the page, with what other benches found where it is given. Raises OSError."""
     of_stages, of_overhead = others
-    parts = [
-        _head(report),
-        _cards(report),
-        _references(report),
-        _programs(report),
-        _calls(report),
-        _stages(of_stages) if of_stages else "",
-        _overhead(of_overhead) if of_overhead else "",
-        _method(report),
-    ]
-    body = "\n".join(parts)
+    more = [_stages(of_stages) if of_stages else "", _overhead(of_overhead) if of_overhead else ""]
+    parts = [_head(report), _cards(report), _references(report), _programs(report), _calls(report), *more]
+    body = "\n".join([*parts, _method(report)])
     path.write_text(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>What Hookline costs</title>'
@@ -79,8 +73,6 @@ def badge(kind: str, text: str) -> str:
 
 def _head(report: Report) -> str:
     where = report.machine
-    budgets = [row for row in report.rows if row.source.is_budget and row.documented.ours]
-    met = sum(row.verdict == "met" for row in budgets)
     virtual = "virtual machine, " if where.is_virtual else ""
     facts = (
         where.cpu,
@@ -91,10 +83,19 @@ def _head(report: Report) -> str:
     )
     return (
         f"<header><h1>What Hookline costs</h1>"
-        f'<p class="lead">{met} of {len(budgets)} documented handler budgets met; the entry handlers that others have '
-        f"do not exist here.</p><ul class=facts>{''.join(f'<li>{escape(fact)}</li>' for fact in facts)}</ul>"
+        f'<p class="lead">{_met(report)}; the entry handlers that others have do not exist here.</p>'
+        f"<ul class=facts>{''.join(f'<li>{escape(fact)}</li>' for fact in facts)}</ul>"
         f"{_doubts(report)}</header>"
     )
+
+
+def _met(report: Report) -> str:
+    budgets = [row for row in report.rows if row.source.is_budget and row.documented.ours]
+    measured = [row for row in budgets if row.verdict != "not measured"]
+    if not measured:
+        return "No documented handler budget was measured"
+    left = f", {len(budgets) - len(measured)} not measured" if len(measured) < len(budgets) else ""
+    return f"{sum(row.verdict == 'met' for row in measured)} of {len(measured)} documented handler budgets met{left}"
 
 
 def _doubts(report: Report | stages.Report | overhead.Report) -> str:
@@ -124,7 +125,7 @@ def _card(report: Report, row: Row) -> str:
     quantiles = ((name, getattr(row, name), getattr(row.documented, name)) for name in ("p50", "p90", "p99"))
     below = "".join(
         f"<span>{name} <b class={'over' if theirs and ours > theirs * 1000 else 'under'}>{figure(ours)}</b>"
-        f"<i>/ {theirs:.2f}</i></span>"
+        f"<i>/ {figure(theirs * 1000)}</i></span>"
         for name, ours, theirs in quantiles
         if theirs is not None
     )
@@ -191,12 +192,14 @@ def _calls(report: Report) -> str:
             figure(call.beside.median),
             f"{figure(call.paid.median)} <i>({figure(call.paid.low)} to {figure(call.paid.high)})</i>",
             svg.share(call.paid, call.without.median, min(top, 1.0)),
-            badge("none", "noise") if call.paid.is_noise else f"{call.paid.median / call.without.median:+.1%}",
+            badge("none", call.paid.doubt) if call.paid.doubt else share(call),
         )
         for call in report.calls
     ]
-    columns = ("system call", "without", "beside the probes", "paid (95 % interval)", "as a share", "")
-    lead = "With the default probes and without them in turn; µs. Where the interval is not above zero it is noise."
+    columns = ("system call", "without", "beside the probes", f"paid ({brackets(report)})", "as a share", "")
+    few = any(call.paid.doubt == TOO_FEW for call in report.calls)
+    noise = "These rounds are too few to tell noise" if few else "Where the interval is not above zero it is noise"
+    lead = f"With the default probes and without them in turn; µs. {noise}."
     return section("What the calls themselves pay", table(columns, lines), lead)
 
 

@@ -23,7 +23,8 @@ class _Any(msgspec.Struct):
     schema: str = ""
 
 
-Verdict = Literal["met", "over", "no samples", "no handler"]
+Verdict = Literal["met", "over", "no samples", "no handler", "not measured"]
+"""No samples: it was to be measured, and did not run. Not measured: other probes or actions were asked for."""
 
 
 class Distribution(msgspec.Struct, frozen=True):

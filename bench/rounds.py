@@ -18,6 +18,7 @@ import msgspec
 from rich.progress import Progress
 
 from bench.actions import ACTIONS, Action, Actions, actions
+from bench.budgets import Documented
 from bench.budgets import load as load_budgets
 from bench.machine import Watch, machine
 from bench.report import SCHEMA, Handler, Report
@@ -66,6 +67,12 @@ class Plan(msgspec.Struct, frozen=True):
         wanted = tuple(action for action in ACTIONS if action.name in actions or not actions)
         quickly = cls(probes, beside, wanted, rounds=3, share=0.3, attached_for=3)
         return quickly if quick else cls(probes, beside, wanted)
+
+    def asks_for(self, documented: Documented) -> bool:
+        """Whether it measures what answers that handler, under an action that drives it."""
+        probes = {name.partition("/")[0] for name in documented.ours}
+        driven = any(action.name in documented.actions for action in self.actions)
+        return driven and (not probes or not probes.isdisjoint(self.probes))
 
 
 def _loading(config: Config, probes: Sequence[str], *, histogram: bool, compile_only: bool = False) -> Loading:
@@ -206,7 +213,7 @@ def measure(config: Config, plan: Plan, progress: Progress, *, command: str) -> 
         rounds=plan.rounds,
         seconds=round(time.monotonic() - began, 1),
         clock_ns=run.samples.clock_ns,
-        rows=run.samples.rows(load_budgets()),
+        rows=run.samples.rows(load_budgets(), plan.asks_for),
         handlers=handlers,
         calls=run.samples.calls(plan.actions),
         warnings=(*watch.doubts(), *_scattered(run, handlers)),

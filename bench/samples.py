@@ -6,7 +6,7 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from bench.actions import Action
@@ -74,9 +74,13 @@ class Samples:
                 found.append(Call(action.name, action.title, spread(without), spread(beside), interval(paid)))
         return tuple(found)
 
-    def rows(self, budgets: Budgets) -> tuple[Row, ...]:
-        """Each documented handler, answered."""
-        return tuple(self._row(each, budgets.sources[each.source]) for each in budgets.handlers)
+    def rows(self, budgets: Budgets, asks_for: Callable[[Documented], bool]) -> tuple[Row, ...]:
+        """Each documented handler, answered where it was asked for."""
+        return tuple(
+            self._row(each, source) if asks_for(each) else Row(each, source, "not measured")
+            for each in budgets.handlers
+            for source in (budgets.sources[each.source],)
+        )
 
     def _row(self, documented: Documented, source: Source) -> Row:
         if not documented.ours:

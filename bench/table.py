@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import Interval, Spread
-from bench.report import Report, Row, failures
+from bench.figures import TOO_FEW, Interval, Spread
+from bench.report import Call, Report, Row, failures
 
 WIDTH = 100
 
@@ -20,6 +20,7 @@ _VERDICTS = {
     "over": "[bold red]OVER[/]",
     "no samples": "[bold red]no samples[/]",
     "no handler": "[cyan]none here[/]",
+    "not measured": "[dim]not measured[/]",
 }
 
 
@@ -42,11 +43,22 @@ def _interval(paid: Interval) -> str:
     return f"{figure(paid.median)} [dim]({figure(paid.low)} to {figure(paid.high)})[/]"
 
 
+def brackets(report: Report) -> str:
+    """What stands in brackets where calls pay something."""
+    return " or ".join(dict.fromkeys(call.paid.bracket for call in report.calls))
+
+
+def share(call: Call) -> str:
+    """What a call pays as a share of what it takes without probes, or why that is not shown."""
+    return call.paid.doubt or f"{call.paid.median / call.without.median:+.1%}"
+
+
 def paid_instead(paid: Interval) -> str:
     """What calls pay, in a few words: where that is noise, how much it could be, and no figure below zero."""
-    if paid.is_noise:
+    if paid.doubt == "noise":
         return f"at most {figure(max(paid.high, 0))}"
-    return f"{figure(paid.median)} ({figure(paid.low)} to {figure(paid.high)})"
+    named = f"{paid.bracket}: " if paid.doubt else ""
+    return f"{figure(paid.median)} ({named}{figure(paid.low)} to {figure(paid.high)})"
 
 
 def _spread(each: Spread | None) -> str:
@@ -117,10 +129,14 @@ def _programs(report: Report) -> Table:
 
 
 def _calls(report: Report) -> Table:
-    caption = "medians of the rounds with their extremes; paid: with the 95 % confidence interval of the difference"
+    few = any(call.paid.doubt == TOO_FEW for call in report.calls)
+    caption = (
+        f"medians of the rounds with their extremes; paid: the difference with its {brackets(report)}"
+        f"{', too few to tell what is noise' if few else ''}"
+    )
     table = new_table("What the system calls pay", ("what", "without", "beside the probes", "paid"), caption)
     for call in report.calls:
-        paid = _interval(call.paid) + (" [dim]noise[/]" if call.paid.is_noise else "")
+        paid = _interval(call.paid) + (" [dim]noise[/]" if call.paid.doubt == "noise" else "")
         table.add_row(call.title, _spread(call.without), _spread(call.beside), paid)
     return table
 
@@ -159,6 +175,12 @@ def verdict(report: Report, out: Console) -> int:
     found = failures(report)
     for sentence in found:
         out.print(f"[bold red]over budget:[/] {sentence}", soft_wrap=True)
-    if not found:
+    budgets = [row for row in report.rows if row.source.is_budget]
+    left = [row.documented.handler for row in budgets if row.verdict == "not measured"]
+    if len(left) == len(budgets):
+        out.print("no documented budget was asked for, so none is checked")
+    elif not found:
         out.print("[bold green]no documented mean is exceeded[/]")
+    if left:
+        out.print(f"[dim]not measured:[/] {', '.join(left)}", soft_wrap=True)
     return os.EX_OK if not found else 1

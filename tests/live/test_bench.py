@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.actions import ACTIONS, actions
-from bench.report import Report, read, read_as
+from bench.report import Report, Row, read, read_as
 from bench.rounds import loaded
 from bench.stages import SCHEMA as STAGES
 from bench.stages import Report as Stages
@@ -57,33 +58,57 @@ def run(packages: Path, folder: Path, *options: str) -> tuple[subprocess.Complet
     return done, read(folder / "report.json")
 
 
-def test_a_slow_handler_is_caught(tracefs: Path, tmp_path: Path) -> None:
-    """A connect handler that does nothing for 20 µs fails the check by name; the histogram and bpf_stats agree."""
-    packages = tmp_path / "packages"
+def packages_with(folder: Path, file: str, change: Callable[[str], str]) -> Path:
+    """All packages, with one file of them changed."""
+    packages = folder / "packages"
     for package in ("bench", "pipeline", "probes", "sinks"):
         shutil.copytree(ROOT / package, packages / package, ignore=shutil.ignore_patterns("__pycache__"))
-    source = packages / "probes/network/connect.c"
-    text = source.read_text(encoding="ascii")
+    source = packages / file
+    source.write_text(change(source.read_text(encoding="ascii")), encoding="ascii")
+    return packages
+
+
+def slowed(text: str) -> str:
     start = text.index("{\n", text.index("int connect_returned(")) + 2
-    source.write_text(text[:start] + DELAY + text[start:], encoding="ascii")
+    return text[:start] + DELAY + text[start:]
+
+
+def test_a_slow_handler_is_caught(tracefs: Path, tmp_path: Path) -> None:
+    """A connect handler that does nothing for 20 µs fails the check by name; the histogram and bpf_stats agree."""
+    packages = packages_with(tmp_path, "probes/network/connect.c", slowed)
     done, report = run(packages, tmp_path, "--probe", "connect", "--action", "connect")
     assert done.returncode == 1, done.stderr
     assert "over budget: connect_handler" in done.stdout
-    (row,) = [row for row in report.rows if row.documented.handler == "connect_handler"]
+    row = connect_row(report)
     assert row.verdict == "over"
     assert row.mean is not None
     assert row.kernel_mean is not None
     assert min(row.mean, row.kernel_mean) > 20_000
 
 
-@pytest.mark.parametrize(("probe", "action"), [("fork", "connect"), ("connect", "getppid")], ids=["absent", "idle"])
-def test_no_samples(tracefs: Path, tmp_path: Path, probe: str, action: str) -> None:
-    """Without the probe, or without anything that it sees, a handler has no samples rather than no cost."""
-    done, report = run(ROOT, tmp_path, "--probe", probe, "--action", action)
+def connect_row(report: Report) -> Row:
     (row,) = [row for row in report.rows if row.documented.handler == "connect_handler"]
+    return row
+
+
+def test_no_samples(tracefs: Path, tmp_path: Path) -> None:
+    """A probe that was asked for and cannot be loaded has no samples rather than no cost, and fails the check."""
+    packages = packages_with(tmp_path, "probes/network/connect.c", lambda text: f"#error broken\n{text}")
+    done, report = run(packages, tmp_path, "--probe", "connect", "--probe", "fork", "--action", "connect")
+    row = connect_row(report)
     assert (row.verdict, row.n, row.mean, row.ratio) == ("no samples", 0, None, None)
     assert done.returncode == 1
     assert "connect_handler (AgentSmith-HIDS, January 2020): no samples" in done.stdout
+
+
+@pytest.mark.parametrize(("probe", "action"), [("fork", "connect"), ("connect", "bind")], ids=["probe", "action"])
+def test_not_measured(tracefs: Path, tmp_path: Path, probe: str, action: str) -> None:
+    """A handler whose probe or action was not asked for is not measured, which is no failure and no cost either."""
+    done, report = run(ROOT, tmp_path, "--probe", probe, "--action", action)
+    row = connect_row(report)
+    assert (row.verdict, row.n, row.mean, row.ratio) == ("not measured", 0, None, None)
+    assert done.returncode == 0
+    assert "no documented budget was asked for" in done.stdout
 
 
 def test_without_root(programs: Programs) -> None:

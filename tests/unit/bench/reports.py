@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bench.actions import ACTIONS
-from bench.budgets import load
+from bench.budgets import Documented, load
 from bench.machine import machine
 from bench.report import SCHEMA, Report
 from bench.samples import Samples
@@ -20,8 +22,8 @@ def counted(nanoseconds: int, runs: int = 1000) -> Histogram:
     return Histogram(counts, count=runs, total_ns=runs * nanoseconds, max_ns=nanoseconds)
 
 
-def samples(*, paid: float = 20.0, **nanoseconds: int) -> Samples:
-    """Three rounds: each of our programs takes so long; a call pays `paid` ns."""
+def samples(*, paid: float = 20.0, rounds: int = 3, **nanoseconds: int) -> Samples:
+    """Each of our programs takes so long; a call pays `paid` ns."""
     found = Samples()
     names = {
         "execve": "execve/execve_succeeded",
@@ -29,7 +31,7 @@ def samples(*, paid: float = 20.0, **nanoseconds: int) -> Samples:
         "dns": "dns/dns_received",
         "open": "create_file/create_file_opened",
     }
-    for number in range(3):
+    for number in range(rounds):
         for action, took in nanoseconds.items():
             found.inside(action, {names[action]: EMPTY}, {names[action]: counted(took + number)})
             found.kernel(action, names[action], 1000, 1000 * took)
@@ -38,9 +40,9 @@ def samples(*, paid: float = 20.0, **nanoseconds: int) -> Samples:
     return found
 
 
-def report(found: Samples) -> Report:
+def report(found: Samples, asks_for: Callable[[Documented], bool] = lambda documented: True) -> Report:
     return Report(
         schema=SCHEMA, command="bench run", machine=machine(), probes=("all",), probes_of_calls=("default",), rounds=3,
-        seconds=1.0, clock_ns=found.clock_ns, rows=found.rows(load()), handlers=found.handlers(),
+        seconds=1.0, clock_ns=found.clock_ns, rows=found.rows(load(), asks_for), handlers=found.handlers(),
         calls=found.calls(ACTIONS), warnings=("the load was 9",), left_out=("usb: no",),
     )  # fmt: skip

@@ -71,7 +71,7 @@ def test_what_is_paid() -> None:
     nobody, hookline = measured().watched
     assert nobody.wall_paid.median == 0
     assert hookline.wall_paid.median == pytest.approx(0.0985, abs=0.001)
-    assert not hookline.wall_paid.is_noise
+    assert hookline.wall_paid.doubt == ""
     assert hookline.lost == 7
 
 

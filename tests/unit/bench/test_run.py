@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -20,14 +18,13 @@ from bench.figures import interval, spread
 from bench.machine import busy, commit
 from bench.page import write_page
 from bench.report import failures, read, save
+from bench.rounds import Plan
 from bench.samples import Samples
-from bench.table import WIDTH, figure, paid_instead, show
-from pipeline.config import ConfigError
+from bench.table import WIDTH, figure, paid_instead, show, verdict
+from pipeline.config import Config, ConfigError
 from probes.kernel.histogram import EMPTY
 from probes.registry import all_probes
 from tests.unit.bench.reports import FAST, counted, report, samples
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_all_budgets_met() -> None:
@@ -55,6 +52,59 @@ def test_no_samples_are_not_zero() -> None:
     row = next(row for row in found.rows if row.documented.handler == "execve_entry_handler")
     assert (row.verdict, row.mean, row.ratio, row.n) == ("no samples", None, None, 0)
     assert ["no samples" in sentence for sentence in failures(found)] == [True]
+
+
+def test_what_was_not_asked_for_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --probe, handlers of other probes are not measured: no failure, and in no count, but told."""
+    plan = Plan.make(Config(), ("execve",), (), quick=True)
+    found = report(samples(execve=5000), plan.asks_for)
+    verdicts = {row.documented.handler: row.verdict for row in found.rows if row.source.is_budget}
+    others = ["connect_handler", "recvfrom_handler", "fsnotify_post_handler"]
+    assert [name for name, verdict in verdicts.items() if verdict == "not measured"] == others
+    assert verdicts["execve_entry_handler"] == "met"
+    out = Console(width=WIDTH)
+    show(found, out)
+    assert verdict(found, out) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= WIDTH
+    assert len(re.findall(r"_handler .* not measured *$", said, re.MULTILINE)) == 3
+    assert said.endswith(f"no documented mean is exceeded\nnot measured: {', '.join(others)}\n")
+    write_page(tmp_path / "page.html", found)
+    assert "1 of 1 documented handler budgets met, 3 not measured;" in (tmp_path / "page.html").read_text()
+
+
+def test_an_action_that_was_not_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --action, only what that action drives is measured; a check of nothing says that it is one."""
+    driven = Plan.make(Config(), (), ("connect_udp",), quick=True).asks_for
+    assert [each.handler for each in load().handlers if each.source == "seed" and driven(each)] == ["connect_handler"]
+    nothing = report(samples(), Plan.make(Config(), ("fork",), ("fork",), quick=True).asks_for)
+    assert verdict(nothing, Console(width=WIDTH)) == 0
+    assert capsys.readouterr().out.startswith("no documented budget was asked for, so none is checked\n")
+
+
+def test_what_was_asked_for_and_has_no_samples_fails() -> None:
+    """A probe that was named and did not run goes on to fail the check."""
+    found = report(samples(execve=5000), Plan.make(Config(), ("execve", "connect"), (), quick=True).asks_for)
+    (sentence,) = failures(found)
+    assert sentence.startswith("connect_handler (AgentSmith-HIDS, January 2020): no samples")
+
+
+@pytest.mark.parametrize(("rounds", "bracket", "noise"), [(3, "range of 3 rounds", False), (9, "95 % interval", True)])
+def test_too_few_rounds_are_no_noise(
+    rounds: int, bracket: str, noise: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too few rounds for an interval show their range, under that name, and say nothing of noise."""
+    found = report(samples(paid=-10.0, rounds=rounds, **FAST))
+    show(found, Console(width=WIDTH))
+    said = capsys.readouterr().out
+    few = "" if noise else ", too few to tell what is noise"
+    assert f"paid: the difference with its {bracket}{few} theirs:" in " ".join(said.split())
+    assert bool(re.search(r"getppid.* noise *$", said, re.MULTILINE)) == noise
+    write_page(tmp_path / "page.html", found)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"paid ({bracket})" in page
+    assert (">noise</span>" in page, ">too few rounds</span>" in page) == (noise, not noise)
+    assert ("it is noise." in page, "too few to tell noise." in page) == (noise, not noise)
 
 
 def test_percentiles_over() -> None:
@@ -109,10 +159,14 @@ def test_what_ran_by_the_way_has_not_changed(capsys: pytest.CaptureFixture[str])
 
 
 def test_what_calls_pay_in_words() -> None:
-    """Noise has no figure but what it could be at most, and none is below zero; a difference has its interval."""
+    """Noise has no figure but what it could be at most, and none is below zero; a difference has its interval.
+
+    Of too few rounds for one it has their range, and says so.
+    """
     assert paid_instead(interval([-40.0, -20.0, -60.0, 30.0, -10.0, 20.0])) == "at most 0.03"
-    assert paid_instead(interval([-40.0, -41.0])) == "at most 0.00"
+    assert paid_instead(interval([-40.0, -41.0] * 3)) == "at most 0.00"
     assert paid_instead(interval([100.0 + each for each in range(9)])) == "0.10 (0.10 to 0.11)"
+    assert paid_instead(interval([310.0, 300.0, 290.0])) == "0.30 (range of 3 rounds: 0.29 to 0.31)"
 
 
 def test_others_at_work() -> None:
@@ -147,10 +201,10 @@ def test_commit(tmp_path: Path) -> None:
 def test_interval_of_noise() -> None:
     """Differences around zero are noise, and the same values give the same interval."""
     values = [-3.0, 2.0, -1.0, 4.0, -2.0, 1.0, 0.5, -0.5, 3.0]
-    assert interval(values).is_noise
+    assert interval(values).doubt == "noise"
     assert interval(values) == interval(values)
-    assert not interval([value + 100 for value in values]).is_noise
-    assert interval([value - 100 for value in values]).is_noise
+    assert interval([value + 100 for value in values]).doubt == ""
+    assert interval([value - 100 for value in values]).doubt == "noise"
     assert spread([3.0, 1.0, 2.0]).median == 2.0
 
 
@@ -189,12 +243,3 @@ def test_json_goes_and_comes(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{"schema": "x"}', encoding="ascii")
     with pytest.raises(ConfigError, match=r"b\.json is x, not hookline-bench-run/2"):
         read(tmp_path / "b.json")
-
-
-@pytest.mark.parametrize("command", [["-m", "bench"], ["-m", "pipeline.cli", "bench"]])
-def test_commands(command: list[str], tmp_path: Path) -> None:
-    """`bench show` and `hookline bench show` are the same, and their exit code is that of the check."""
-    save(report(samples(**FAST)), tmp_path / "a.json")
-    shown = [sys.executable, *command, "show", str(tmp_path / "a.json"), "--check"]
-    done = subprocess.run(shown, cwd=ROOT, env={**os.environ, "COLUMNS": "100"}, capture_output=True, text=True)
-    assert (done.returncode, "no documented mean is exceeded" in done.stdout) == (0, True), done.stderr
