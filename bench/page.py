@@ -233,11 +233,13 @@ def _paid(each: overhead.Watched) -> str:
 
 
 def _method(report: Report) -> str:
+    own = report.nothing
+    nothing = f", which count {figure(own.median)} µs for a program that does nothing" if own else ""
     return section(
         "How",
         "<p>Real system calls drive each hook. Durations are those of a histogram inside each program, compiled in for "
         f"this, less the {report.clock_ns} ns that reading the clock takes; <i>kernel</i> is the mean of the kernel's "
-        "bpf_stats, of the build that users run; what calls pay is their own time with the probes and without them, in "
-        "turn. A quantile is at "
+        f"bpf_stats, of the build that users run{nothing}; what calls pay is their own time with the probes and "
+        "without them, in turn. A quantile is at "
         f"most 6.25 % too long.</p><pre>{escape(report.command)}</pre>",
     )

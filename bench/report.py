@@ -118,6 +118,9 @@ class Report(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...]
     warnings: tuple[str, ...]
     left_out: tuple[str, ...]
+    nothing: Spread | None = None
+    """Mean ns a run of a program that does nothing, by the kernel's bpf_stats: so much of each `Handler.kernel` and
+    `Row.kernel_mean` is their own. None: it could not be attached, or the file is older."""
 
     def main_handlers(self) -> list[Handler]:
         """Each program once: under the action of its name or its probe's, or the one that ran it most often."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import msgspec
 from rich.progress import Progress
@@ -24,12 +24,17 @@ from bench.machine import Watch, machine
 from bench.report import SCHEMA, Handler, Report
 from bench.samples import Samples
 from pipeline.config import Config, ConfigError, map_settings, with_overrides
+from probes.errors import LoadError
 from probes.kernel.bpf import program_statistics, run_statistics
 from probes.kernel.loader import Loaded, Loading, request
+from probes.kernel.nothing import nothing_at
 from probes.kernel.ring import Ring
 
 _SCATTERED = 0.5
 """Spread of the rounds' means above which a figure is called doubtful."""
+
+_NOTHING, _NOWHERE = Action("getppid", 20_000, "getppid(2)"), "syscalls:sys_exit_getppid"
+"""What drives a program that does nothing, and where it is attached: as most programs are, to the end of a call."""
 
 _OFTEN = 1000
 """Runs below which a scattered mean says nothing about the machine."""
@@ -168,7 +173,16 @@ class Run:
                     runs = now.run_count - then.run_count
                     self.samples.kernel(action.name, name.split()[0], runs, now.run_time_ns - then.run_time_ns)
                     before[name] = now
+            for _number in rounds:
+                self._count_nothing()
             self._take_note(probes)
+
+    def _count_nothing(self) -> None:
+        # Where there are no such tracepoints, there is no such figure.
+        with suppress(OSError, LoadError), nothing_at(_NOWHERE) as program:
+            self._driver.run(_NOTHING, self._plan.share)
+            counted = program_statistics(program)
+            self.samples.nothing(counted.run_count, counted.run_time_ns)
 
     def _timed(self, rounds: Sequence[int]) -> None:
         with loaded(self._config, self._plan.probes, histogram=True) as (probes, ring):
@@ -218,6 +232,7 @@ def measure(config: Config, plan: Plan, progress: Progress, *, command: str) -> 
         calls=run.samples.calls(plan.actions),
         warnings=(*watch.doubts(), *_scattered(run, handlers)),
         left_out=tuple(f"{name}: {error}" for name, error in sorted(run.missing.items())),
+        nothing=run.samples.of_nothing,
     )
 
 

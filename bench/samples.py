@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from bench.actions import Action
 from bench.budgets import Budgets, Documented, Source
-from bench.figures import interval, spread
+from bench.figures import Spread, interval, spread
 from bench.report import Call, Distribution, Handler, Row, Verdict
 from probes.kernel.histogram import BUCKETS, CLOCK, Histogram, lower
 
@@ -26,6 +26,7 @@ class Samples:
         self._inside: dict[Key, list[Histogram]] = defaultdict(list)
         self._clock: list[Histogram] = []
         self._kernel: dict[Key, list[tuple[int, int]]] = defaultdict(list)
+        self._nothing: list[float] = []
         self._without: dict[str, list[float]] = defaultdict(list)
         self._beside: dict[str, list[float]] = defaultdict(list)
 
@@ -44,9 +45,19 @@ class Samples:
         if runs:
             self._kernel[name, action].append((runs, total_ns))
 
+    def nothing(self, runs: int, total_ns: int) -> None:
+        """Take in what bpf_stats counted in a round of a program that does nothing."""
+        if runs:
+            self._nothing.append(total_ns / runs)
+
     def call(self, action: str, means: Sequence[float], *, beside: bool) -> None:
         """Take in the times of one round."""
         (self._beside if beside else self._without)[action].append(statistics.median(means))
+
+    @property
+    def of_nothing(self) -> Spread | None:
+        """Mean ns a run of a program that does nothing, by bpf_stats; None where none ran."""
+        return spread(self._nothing) if self._nothing else None
 
     @property
     def clock_ns(self) -> int:

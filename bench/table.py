@@ -164,6 +164,9 @@ def show(report: Report, out: Console) -> None:
         f"{report.clock_ns} ns of a reading of the clock; red: above what is documented. kernel: mean of bpf_stats, of "
         "the build that users run.[/]"
     )
+    if report.nothing:
+        own = figure(report.nothing.median)
+        out.print(f"[dim]the kernel's statistics count {own} µs for a program that does nothing[/]")
     for warning in report.warnings:
         out.print(f"[yellow]doubt:[/] {warning}")
     for left in report.left_out:

@@ -84,6 +84,8 @@ def test_a_slow_handler_is_caught(tracefs: Path, tmp_path: Path) -> None:
     assert row.mean is not None
     assert row.kernel_mean is not None
     assert min(row.mean, row.kernel_mean) > 20_000
+    assert report.nothing is not None
+    assert 0 < report.nothing.low <= report.nothing.high < 20_000
 
 
 def connect_row(report: Report) -> Row:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -14,8 +13,7 @@ from rich.console import Console
 from bench.actions import ACTIONS
 from bench.budgets import load
 from bench.comparison import change, show_change
-from bench.figures import interval, spread
-from bench.machine import busy, commit
+from bench.figures import Spread, interval, spread
 from bench.page import write_page
 from bench.report import failures, read, save
 from bench.rounds import Plan
@@ -169,35 +167,6 @@ def test_what_calls_pay_in_words() -> None:
     assert paid_instead(interval([310.0, 300.0, 290.0])) == "0.30 (range of 3 rounds: 0.29 to 0.31)"
 
 
-def test_others_at_work() -> None:
-    """Time in which a CPU waited, for a disk too, or which the hypervisor took, is nobody's work."""
-    before = [10, 0, 10, 100, 10, 0, 0, 10]
-    assert busy(before, [30, 0, 20, 130, 20, 5, 5, 30]) == pytest.approx(0.4)
-    assert busy(before, [10, 0, 10, 200, 10, 0, 0, 10]) == 0
-
-
-def test_commit(tmp_path: Path) -> None:
-    """A checkout in which a file differs is told from its commit, but not for results of this very bench."""
-
-    def git(*arguments: str) -> str:
-        who = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
-        done = subprocess.run(["git", "-C", tmp_path, *who, *arguments], check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    assert commit(tmp_path) == ""
-    result, source = tmp_path / "bench/results/run.json", tmp_path / "source"
-    result.parent.mkdir(parents=True)
-    for file in (result, source):
-        file.write_text("1", encoding="ascii")
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-q", "-m", "all")
-    result.write_text("2", encoding="ascii")
-    assert commit(tmp_path) == git("rev-parse", "HEAD")[:12]
-    source.write_text("2", encoding="ascii")
-    assert commit(tmp_path).endswith("-dirty")
-
-
 def test_interval_of_noise() -> None:
     """Differences around zero are noise, and the same values give the same interval."""
     values = [-3.0, 2.0, -1.0, 4.0, -2.0, 1.0, 0.5, -0.5, 3.0]
@@ -223,6 +192,23 @@ def test_table_fits(capsys: pytest.CaptureFixture[str]) -> None:
     assert "…" not in said
     assert "doubt: the load was 9" in said
     assert "left out: usb: no" in said
+
+
+@pytest.mark.parametrize("counted", [None, spread([82.0, 84.0, 86.0])])
+def test_what_counting_costs(counted: Spread | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the kernel counts for a program that does nothing is told where it was measured; old files load without."""
+    found = msgspec.structs.replace(report(samples(**FAST)), nothing=counted)
+    show(found, Console(width=WIDTH))
+    line = "the kernel's statistics count 0.08 µs for a program that does nothing\n"
+    assert (line in capsys.readouterr().out) == (counted is not None)
+    write_page(tmp_path / "page.html", found)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert ("which count 0.08 µs for a program that does nothing;" in page) == (counted is not None)
+    kept = msgspec.to_builtins(found)
+    if counted is None:
+        del kept["nothing"]
+    (tmp_path / "a.json").write_bytes(msgspec.json.encode(kept))
+    assert read(tmp_path / "a.json") == found
 
 
 def test_page_needs_nothing_else(tmp_path: Path) -> None:
