@@ -47,6 +47,18 @@ class SinkAccount:
         """Events of which is known what became of them."""
         return sum(getattr(self, outcome) for outcome in OUTCOMES)
 
+    def __str__(self) -> str:
+        """For people: what was delivered, and whatever else there is to tell."""
+        others = {
+            "from the spool of an earlier run": self.resumed,
+            "left in the spool": self.spooled,
+            "dead letters": self.dead_letter,
+            "dropped": self.dropped_queue + self.dropped_shutdown + self.dropped_spool,
+            "under way": self.in_flight(),
+        }
+        told = ", ".join(f"{what} {number:,}" for what, number in others.items() if number)
+        return f"{self.delivered:,}" + (f" ({told})" if told else "")
+
 
 OUTCOMES = ("delivered", "dropped_queue", "dropped_shutdown", "dropped_spool", "dead_letter", "spooled")
 """What can become of an event at a sink: the fields of `SinkAccount` that say so."""
@@ -174,13 +186,10 @@ class Ledger:
     def lines(self) -> Iterator[str]:
         """The ledger for people, a line a kind that occurred."""
         for account in self.kinds.values():
-            if not (account.emitted or account.filtered or account.skipped_by_kernel):
+            resumed = any(sink.resumed for sink in account.sinks.values())
+            if not (account.emitted or account.filtered or account.skipped_by_kernel or resumed):
                 continue
-            delivered = ", ".join(
-                f"{name} {sink.delivered:,}"
-                + (f" (dropped {sink.offered - sink.delivered:,})" if sink.delivered != sink.offered else "")
-                for name, sink in account.sinks.items()
-            )
+            delivered = ", ".join(f"{name} {sink}" for name, sink in account.sinks.items())
             yield (
                 f"{account.name}: emitted {account.emitted:,} = delivered to {delivered or 'no sink'}"
                 f" + dropped by the ring {account.dropped_ring:,} + malformed {account.malformed:,}"

@@ -203,6 +203,26 @@ def test_lines_for_people() -> None:
     assert last == "ledger closed"
 
 
+def test_each_end_of_an_event_has_its_name_in_the_lines() -> None:
+    """What waits in the spool, what came out of it, dead letters and what is under way are not called dropped."""
+    ledger = new()
+    ledger.source(59, emitted=1_000, dropped=0, filtered=0)
+    ledger.decoded({59: 1_000})
+    ledger.offered("kafka", {59: 1_000})
+    ledger.resumed("kafka", {59: 70, 60: 5})
+    ledger.delivered("kafka", {59: 160, 60: 5})
+    ledger.spooled("kafka", {59: 880})
+    ledger.dead_letter("kafka", {59: 20})
+    ledger.dropped_spool("kafka", {59: 3})
+    execve, only_resumed, verdict = ledger.lines()
+    assert (
+        "to kafka 160 (from the spool of an earlier run 70, left in the spool 880, dead letters 20, dropped 3, "
+        "under way 7) +" in execve
+    )
+    assert "to kafka 5 (from the spool of an earlier run 5) +" in only_resumed
+    assert verdict == "LEDGER NOT CLOSED"
+
+
 def test_a_kind_that_was_only_filtered_is_told() -> None:
     """Filtered events are counted, and no loss."""
     ledger = new()
