@@ -68,11 +68,13 @@ class Pipeline:
         self.encoder = Encoder(run_id=identity, without=without)
         self.encoder.set_host(host)
         tree = config.enrich.process_tree
+        self.hashes = Hashes(config.enrich.hashes) if config.enrich.hashes.enabled else None
         self.tree = ProcessTree(
             depth=tree.depth,
             max_processes=tree.max_processes,
             ask_proc=live,
             tells_parents=lambda: "ecs" in self.delivery.needs().schemas,  # smith has no name for them
+            is_hashed=self.hashes.is_known if self.hashes is not None else lambda _file: False,
         )
         self.users = Users()
         containers = config.enrich.containers
@@ -83,7 +85,6 @@ class Pipeline:
             wait_s=containers.wait_s,
         )
         self._with_containers = live and containers.enabled
-        self.hashes = Hashes(config.enrich.hashes) if config.enrich.hashes.enabled else None
         self.stages = {name: Latency() for name in ("decode", "enrich", "encode")}
         self._socket_owners = SocketOwners(self.tree, self.hashes.md5_of if self.hashes is not None else None)
 

@@ -61,6 +61,14 @@ class FileId(NamedTuple):
         """
         return found._replace(device=self.device) == self
 
+    def has_inode_of(self, other: FileId) -> bool:
+        """Whether it is that file, whatever became of its content. One that is open, or runs, keeps its inode."""
+        return (self.inode, self.device) == (other.inode, other.device)
+
+    def has_content_of(self, other: FileId) -> bool:
+        """Whether it is that file with that content, and no more than its names, owner or mode may be others."""
+        return self._replace(ctime_ns=other.ctime_ns) == other
+
     @classmethod
     def unpack(cls, raw: bytes) -> FileId:
         """The identity in 40 bytes of a record."""

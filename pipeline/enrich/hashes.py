@@ -236,6 +236,10 @@ class Hashes:
         await trio.sleep(_END_S)
         self._jobs.give_up_all()
 
+    def is_known(self, file: bytes) -> bool:
+        """Whether a file of that identity needs no look at it."""
+        return file in self._known
+
     def md5_of(self, file: bytes) -> str:
         """The digest of a file of that identity, if it is known; else empty."""
         md5, _status = self._known.get(file, ("", ""))

@@ -42,11 +42,15 @@ class ProcessTree:
         max_processes: int,
         ask_proc: bool,
         tells_parents: Callable[[], bool] = lambda: True,
+        is_hashed: Callable[[bytes], bool] = lambda _file: False,
         in_c: bool = IS_BUILT,
     ) -> None:
-        """`tells_parents`: whether anybody wants to know `parent`; `in_c`: whether to take the usual turns in C."""
+        """`tells_parents`: whether anybody wants to know `parent`; `is_hashed`: whether the digest of a file is known,
+        by its identity; `in_c`: whether to take the usual turns in C.
+        """
         self._depth = depth
         self._tells_parents = tells_parents
+        self._is_hashed = is_hashed
         self._ask_proc = ask_proc
         """Whether /proc is of the host that the events are of."""
         self._table = Processes(max_processes)
@@ -113,13 +117,23 @@ class ProcessTree:
     def _other(self, process: Process, event: ProcessEvent) -> None:
         # An execution tells the executable; before anything else it must be known, for a child inherits it.
         if process.exe_file != event.exe_file and event.exe_file != NO_FILE:
-            process.exe = self._exe_of(event.tgid, event.exe_file)
-            process.exe_file = event.exe_file
-            process.as_parent = ""
+            self._runs_other(process, event)
         if type(event) is Fork:
             self._table.forked(process, event)
         elif type(event) is Exit:
             self._table.exited(process)
+
+    def _runs_other(self, process: Process, event: ProcessEvent) -> None:
+        """What the process runs is not as it was, though no execution was told."""
+        before, now = FileId.unpack(process.exe_file), FileId.unpack(event.exe_file)
+        if not process.exe or not now.has_inode_of(before):
+            process.exe = self._exe_of(event.tgid, event.exe_file)
+        elif now.has_content_of(before) and self._is_hashed(process.exe_file):
+            # It was renamed, removed or the like. What was executed has a digest; the file may not be found any more.
+            event.exe_file = process.exe_file
+            return
+        process.exe_file = event.exe_file
+        process.as_parent = ""
 
     def _meet(self, event: ProcessEvent) -> Process:
         """The process of `event`, which the table does not hold, with what that says of it."""

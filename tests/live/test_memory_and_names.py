@@ -103,7 +103,7 @@ for mapped in [Mapped(1, path.encode()) for path in sys.argv[1:]]:
 def test_files_of_an_overlay(collector: Collector, tmp_path: Path) -> None:
     """A mapped file of an overlay, from either layer, is told by its path there, not by that of the layer's file."""
     (tmp_path / "lower").mkdir()
-    filed(tmp_path / "lower/of_lower")
+    filed(str(tmp_path / "lower/of_lower"))
     paths = [str(tmp_path / "mnt" / name) for name in ("of_lower", "of_upper")]
     script = f"cd '{tmp_path}'; {OVERLAY}; head -c {PAGE} /dev/zero >mnt/of_upper; exec \"$@\""
     with subprocess.Popen([*PRIVATE_MOUNTS, script, "sh", sys.executable, "-c", MAPS, *paths]) as process:

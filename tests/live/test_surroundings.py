@@ -18,6 +18,7 @@ from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.test_executions import md5
 from tests.live.test_processes import of_process
+from tests.live.tools import run
 
 PRIVATE_MOUNTS = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
 """A shell whose mounts nobody else sees, and which end with it."""
@@ -103,6 +104,24 @@ def test_a_folder_that_is_gone(programs: Programs, collector: Collector, tmp_pat
         event = last_execution(collector, process.pid)
     assert (event["exe"], event["run_path"]) == (str(program), str(folder))
     assert (event["exe_md5"], event["exe_hash_status"]) == (digest, "verified")
+
+
+@pytest.mark.parametrize(
+    "change", ["rm {0}", "mv {0} {0}.old", "chmod 711 {0}", "ln {0} {0}.too", "cp {0} x; mv x {0}"]
+)
+def test_a_running_program_that_is_touched(
+    change: str, programs: Programs, collector: Collector, tmp_path: Path
+) -> None:
+    """Renamed, removed or replaced, as an upgrade does it, a program keeps its path and its digest until its end."""
+    program = tmp_path / "hold"
+    program.write_bytes(programs("hold").read_bytes())
+    program.chmod(0o700)
+    digest = md5(program)
+    with held(program) as process:
+        assert last_execution(collector, process.pid)["exe_hash_status"] == "verified"
+        run("sh", "-ec", change.format(program), cwd=tmp_path)
+    [event] = of_process(collector, process.pid)["60"]
+    assert (event["exe"], event["exe_md5"], event["exe_hash_status"]) == (str(program), digest, "verified")
 
 
 def test_where_descriptors_lead(programs: Programs, collector: Collector, tmp_path: Path) -> None:

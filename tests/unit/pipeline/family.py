@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +82,15 @@ class Life:
 
 
 def new_tree(
-    *, depth: int = 1000, max_processes: int = 10_000, ask_proc: bool = False, in_c: bool = IS_BUILT
+    *,
+    depth: int = 1000,
+    max_processes: int = 10_000,
+    ask_proc: bool = False,
+    is_hashed: Callable[[bytes], bool] = lambda _file: False,
+    in_c: bool = IS_BUILT,
 ) -> ProcessTree:
     """A tree that knows nobody."""
-    return ProcessTree(depth=depth, max_processes=max_processes, ask_proc=ask_proc, in_c=in_c)
+    return ProcessTree(depth=depth, max_processes=max_processes, ask_proc=ask_proc, is_hashed=is_hashed, in_c=in_c)
 
 
 async def told(tree: ProcessTree, *events: ProcessEvent) -> list[str]:

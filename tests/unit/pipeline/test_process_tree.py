@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.enrich.process_tree import IS_BUILT, ProcessTree
 from probes.event import ProcessEvent
+from probes.identity import FileId
 from probes.process.execve import Execve
 from probes.process.exit import Exit
 from probes.process.fork import Fork
@@ -207,6 +208,48 @@ async def test_an_execution_that_was_not_seen(new_tree: NewTree) -> None:
     event = shell.ends()
     await told(tree, event)
     assert event.exe == b""
+
+
+RUNS = FileId(inode=7, ctime_ns=10, mtime_ns=9, size=100, device=1)
+
+
+@pytest.mark.parametrize("is_hashed", [True, False])
+async def test_an_executable_that_is_renamed_or_removed(new_tree: NewTree, is_hashed: bool) -> None:
+    """It keeps its path, in children too; the file as it was executed is named if that has a digest, else as it is."""
+    tree, shell = new_tree(is_hashed=lambda file: is_hashed and file == RUNS.pack()), Life(10, 1, Life(1, 0))
+    executed = shell.executes(b"bash")
+    executed.exe_file = RUNS.pack()
+    shell.file = RUNS._replace(ctime_ns=11).pack()
+    child, forked = shell.forks(11, 2)
+    child.file = shell.file
+    named, ended = child.ends(), shell.ends()
+    await told(tree, executed, forked, named, ended)
+    assert [event.exe for event in (forked, named, ended)] == [b"/bin/bash"] * 3
+    assert [event.exe_file for event in (forked, named, ended)] == [RUNS.pack() if is_hashed else shell.file] * 3
+
+
+@pytest.mark.parametrize("change", [{"mtime_ns": 10}, {"size": 101}])
+async def test_an_executable_that_is_rewritten(new_tree: NewTree, change: dict[str, int]) -> None:
+    """Where the content may be another, it keeps its path, and its digest is asked for anew."""
+    tree, shell = new_tree(is_hashed=lambda _file: True), Life(10, 1, Life(1, 0))
+    executed = shell.executes(b"bash")
+    executed.exe_file = RUNS.pack()
+    shell.file = RUNS._replace(ctime_ns=11, **change).pack()
+    ended = shell.ends()
+    await told(tree, executed, ended)
+    assert (ended.exe, ended.exe_file) == (b"/bin/bash", shell.file)
+
+
+@pytest.mark.parametrize("change", [{"inode": 8}, {"device": 2}])
+async def test_another_file_is_another_executable(new_tree: NewTree, change: dict[str, int]) -> None:
+    """A file of another inode or device is not what was executed, whatever else is the same."""
+    tree, shell = new_tree(is_hashed=lambda _file: True), Life(10, 1, Life(1, 0))
+    executed = shell.executes(b"bash")
+    executed.exe_file = RUNS.pack()
+    shell.file = RUNS._replace(**change).pack()
+    ended = shell.ends()
+    await told(tree, executed, ended)
+    assert (ended.exe, ended.exe_file) == (b"", shell.file)
 
 
 ACTIONS = st.lists(
