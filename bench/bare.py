@@ -151,6 +151,7 @@ async def file_by_pipeline(config: FileConfig, lists: Sequence[list[HostEvent]],
             needs=delivery.needs,
             boot_offset=lambda: 0,
             events=BATCH_EVENTS,
+            size_bytes=BATCH_EVENTS * 2048,
             age_s=0.1,
             latency=Latency(),
         ).running() as gather:

@@ -58,7 +58,7 @@ class Batch:
     them: a batch that waits for a slow sink holds its lines and little more.
     """
 
-    __slots__ = ("_lines", "_size", "_times", "boot_offset_ns", "counts", "events", "needs")
+    __slots__ = ("_lines", "_size", "_times", "boot_offset_ns", "counts", "events", "needs", "size_bytes")
 
     def __init__(self, needs: Needs, boot_offset_ns: int) -> None:
         self.needs = needs
@@ -67,6 +67,8 @@ class Batch:
         """Events by kind."""
         self.events: list[HostEvent] = []
         """All of them if a sink looks at events, else none."""
+        self.size_bytes = 0
+        """Of the lines, in all schemas."""
         self._size = 0
         self._times: Times = []
         self._lines: dict[Schema, list[bytes]] = {schema: [] for schema in needs.schemas}
@@ -79,6 +81,7 @@ class Batch:
             self.counts[kind] = self.counts.get(kind, 0) + number
         for schema, lines in self._lines.items():
             lines.append(encode(events, schema, self.boot_offset_ns))
+            self.size_bytes += len(lines[-1])
         if self.needs.events:
             self.events += events
 
@@ -107,13 +110,14 @@ class Batch:
 
 @dataclass(eq=False, kw_only=True)
 class Gatherer:
-    """Takes in lists, and passes on batches of `events` or more, or when the oldest event has waited `age_s`."""
+    """Takes lists in, and passes on batches of `events` or `size_bytes`, or whose oldest event has waited `age_s`."""
 
     send: trio.MemorySendChannel[Batch]
     encode: Encode
     needs: Callable[[], Needs]
     boot_offset: Callable[[], int]
     events: int
+    size_bytes: int
     age_s: float
     latency: Latency
 
@@ -146,7 +150,7 @@ class Gatherer:
         began = time.perf_counter()
         self._batch.add(some, self.encode)
         self.latency.took(time.perf_counter() - began, len(some))
-        if len(self._batch) >= self.events:
+        if len(self._batch) >= self.events or self._batch.size_bytes >= self.size_bytes:
             await self._pass_on()
 
     async def _pass_on(self) -> None:

@@ -84,6 +84,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
 
     queue_batches: Annotated[int, Meta(ge=1, le=1024)] = 1
     batch_events: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    batch_bytes: Annotated[int, Meta(ge=4 * _KIB, le=256 * _MIB)] = 2 * _MIB
     batch_age_ms: Annotated[int, Meta(ge=1, le=60_000)] = 100
     remembered_texts: Annotated[int, Meta(ge=16, le=1 << 20)] = 1024
     shutdown_s: Annotated[float, Meta(ge=0.1, le=600.0)] = 4.0

@@ -133,6 +133,7 @@ class Pipeline:
                 needs=self.delivery.needs,
                 boot_offset=self._boot_offset,
                 events=settings.batch_events,
+                size_bytes=settings.batch_bytes,
                 age_s=settings.batch_age_ms / 1000,
                 latency=self.stages["encode"],
             ).running() as gather,

@@ -25,7 +25,9 @@ Receive = trio.MemoryReceiveChannel[Batch]
 
 
 @asynccontextmanager
-async def stage(*, events: int, age_s: float, capacity: float = math.inf) -> AsyncIterator[tuple[Send, Receive]]:
+async def stage(
+    *, events: int, age_s: float, size_bytes: int = 1 << 30, capacity: float = math.inf
+) -> AsyncIterator[tuple[Send, Receive]]:
     """A running stage: where events go in, and where batches come out."""
     events_in, events_out = trio.open_memory_channel[list[HostEvent]](0)
     batches_in, batches_out = trio.open_memory_channel[Batch](capacity)
@@ -39,6 +41,7 @@ async def stage(*, events: int, age_s: float, capacity: float = math.inf) -> Asy
                 needs=lambda: Needs(frozenset({"smith"}), events=False),
                 boot_offset=lambda: 0,
                 events=events,
+                size_bytes=size_bytes,
                 age_s=age_s,
                 latency=Latency(),
             ).running() as gather,
@@ -59,6 +62,18 @@ async def test_by_number(autojump_clock: trio.testing.MockClock) -> None:
         await send.send(numbered(4, start=3))
         assert pids(await receive.receive()) == list(range(7))
         assert trio.current_time() == 0
+
+
+async def test_by_bytes(autojump_clock: trio.testing.MockClock) -> None:
+    """A batch goes on as soon as its lines are long enough, however few events they are."""
+    one = len(batch_of(*numbered(1)).encoded("smith"))
+    async with stage(events=1000, age_s=60, size_bytes=5 * one) as (send, receive):
+        await send.send(numbered(3))
+        await send.send(numbered(4, start=3))
+        assert pids(await receive.receive()) == list(range(7))
+        assert receive.statistics().current_buffer_used == 0
+        await send.send(numbered(5, start=2))
+        assert pids(await receive.receive()) == list(range(2, 7))
 
 
 async def test_by_age(autojump_clock: trio.testing.MockClock) -> None:
@@ -185,6 +200,7 @@ async def test_only_a_clock_that_was_set_moves_times(autojump_clock: trio.testin
         needs=lambda: needs,
         boot_offset=lambda: next(offsets),
         events=1,
+        size_bytes=1 << 30,
         age_s=60,
         latency=Latency(),
     ).running() as gather:
