@@ -71,11 +71,18 @@ class Order:
             going.extend(one.followers)
 
     def without_late(self, events: list[HostEvent]) -> list[HostEvent]:
-        """Of `events` those that were not detached, behind the earlier ones that wait no more."""
+        """Of `events` those that do not wait, in their places, behind the earlier ones that wait no more."""
         if not self._late and not self._ready:
             return events
         late, self._late = self._late, set()
-        return [*self.take_ready(), *(event for event in events if id(event) not in late)]
+        ready = self.take_ready()
+        # Where too many wait, some that were detached a moment ago are given up at once.
+        late -= {id(event) for event in ready}
+        here = {id(event) for event in events}
+        return [
+            *(event for event in ready if id(event) not in here),
+            *(event for event in events if id(event) not in late),
+        ]
 
     def take_ready(self) -> list[HostEvent]:
         """The detached events that wait no more, those of one process in their order."""

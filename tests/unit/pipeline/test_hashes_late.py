@@ -239,6 +239,19 @@ async def test_no_more_events_wait_than_the_bound(dead: DeadMount, slow: Path) -
     assert {status for _, status in found(*events)} == {"timeout"}
 
 
+async def test_what_is_given_up_at_once_keeps_its_place(dead: DeadMount, quick: Path, slow: Path) -> None:
+    """Where the bound is met within a list, those of it that wait no more do not overtake their own process."""
+    async with Stage(new_hashes(order_ms=0, waiting_events=1)) as stage:
+        await stage.pass_through(run_of(quick, tgid=B))
+        events = [run_of(path, tgid=A) for path in (quick, slow, slow, quick)]
+        await stage.put(*events)
+        told: list[object] = []
+        with trio.fail_after(20):
+            while len(told) < 4:
+                told += await stage.next()
+        assert told == events
+
+
 async def test_the_end_does_not_wait_for_a_dead_mount(
     dead: DeadMount, slow: Path, mock_clock: trio.testing.MockClock
 ) -> None:
