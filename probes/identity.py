@@ -9,8 +9,8 @@ import struct
 from typing import NamedTuple
 
 _NR_STATX, _AT_FDCWD, _AT_STATX_DONT_SYNC, _STATX_BASIC_STATS = 332, -100, 0x4000, 0x7FF
-_STATX = struct.Struct("<32xQQ48xqI4xqI4x8xII112x")
-"""Of ``struct statx``: inode, size, times of change and of modification, device."""
+_STATX = struct.Struct("<16xI12xQQ48xqI4xqI4x8xII112x")
+"""Of ``struct statx``: links, inode, size, times of change and of modification, device."""
 
 _S = 1_000_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,12 +43,21 @@ class FileId(NamedTuple):
         Raises:
             OSError: as stat(2).
         """
+        return cls.with_links_at(path)[0]
+
+    @classmethod
+    def with_links_at(cls, path: bytes) -> tuple[FileId, int]:
+        """As `at`, and how many names the file has: none, if it was removed.
+
+        Raises:
+            OSError: as stat(2).
+        """
         buffer = ctypes.create_string_buffer(_STATX.size)
         if _libc.syscall(_NR_STATX, _AT_FDCWD, path, _AT_STATX_DONT_SYNC, _STATX_BASIC_STATS, buffer):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), path)
-        inode, size, ctime_s, ctime_ns, mtime_s, mtime_ns, major, minor = _STATX.unpack(buffer)
-        return cls(inode, ctime_s * _S + ctime_ns, mtime_s * _S + mtime_ns, size, major << 20 | minor)
+        links, inode, size, ctime_s, ctime_ns, mtime_s, mtime_ns, major, minor = _STATX.unpack(buffer)
+        return cls(inode, ctime_s * _S + ctime_ns, mtime_s * _S + mtime_ns, size, major << 20 | minor), links
 
     def is_of(self, status: os.stat_result) -> bool:
         """Whether stat(2) shows this file."""

@@ -42,9 +42,17 @@ def living() -> Mapping[int, Stat]:
 
 
 def executable(tgid: int) -> tuple[bytes, FileId] | None:
-    """Path and identity of what a process runs; None of one that is gone, or runs nothing."""
+    """Path and identity of what a process runs; None of one that is gone, or runs nothing.
+
+    The path is spelled as records of executions have it: that of a removed file as it was, a memfd's as its name.
+    """
     link = b"/proc/%d/exe" % tgid
     try:
-        return os.readlink(link), FileId.at(link)
+        path, (identity, links) = os.readlink(link), FileId.with_links_at(link)
     except OSError:
         return None
+    if not links:
+        path = path.removesuffix(b" (deleted)")
+        if path.startswith(b"/memfd:"):
+            path = path[1:]
+    return path, identity
