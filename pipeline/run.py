@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import structlog
 import trio
 
@@ -234,15 +235,19 @@ async def _obey(signals: AsyncIterator[int], stop: trio.Event, hangups: trio.Mem
 async def _reload_on(
     reloads: trio.MemoryReceiveChannel[None], live: Live, pipeline: Pipeline, reload: Callable[[], Config]
 ) -> None:
+    first = live.config
     async for _ in reloads:
         try:
-            config = await trio.to_thread.run_sync(reload)
+            read = await trio.to_thread.run_sync(reload)
+            config = msgspec.structs.replace(first, filters=read.filters, sinks=read.sinks)
             await pipeline.delivery.reload(config.sinks, patience_s=config.pipeline.shutdown_s)
             await live.set_filters(config)
         except (ConfigError, SinkError, OSError) as error:
             log.error("the new configuration is refused, the old one stays", reason=str(error))
         else:
-            log.info("the configuration was read again; filters and sinks are as it says")
+            later = [table for table in read.__struct_fields__ if getattr(read, table) != getattr(config, table)]
+            told = {"for_the_next_start": later} if later else {}
+            log.info("the configuration was read again; filters and sinks are as it says", **told)
 
 
 async def _stop_after(stop: trio.Event, seconds: float) -> None:

@@ -15,7 +15,7 @@ from tests.live.accounts import Outcome
 from tests.live.collector import Collector, Event
 from tests.live.conftest import Programs
 from tests.live.loads import load
-from tests.live.tools import until
+from tests.live.tools import Tables, until
 
 REFUSED = "the new configuration is refused"
 
@@ -107,6 +107,18 @@ def test_logrotate(loaded: Collector, tmp_path: Path) -> None:
     outcome = loaded.stop()
     outcome.events = [event for path in (*rotated, loaded.output) for event in lines(path)]
     nothing_lost(outcome)
+
+
+def test_what_waits_for_the_next_start(loaded: Collector) -> None:
+    """A reload names the tables that changed and have no effect yet, and none where there are none."""
+    same: Tables = {"collector": {"ring_bytes": 1 << 26}}
+    other: Tables = {"collector": {"ring_bytes": 1 << 20}, "log": {"level": "debug"}}
+    said = []
+    for tables in (same, other, same):
+        loaded.reload(tables)
+        said.append(loaded.log()[-1])
+    assert [line.get("for_the_next_start") for line in said] == [None, ["collector", "log"], None]
+    nothing_lost(loaded.stop())
 
 
 def test_filters_change(loaded: Collector, programs: Programs) -> None:
