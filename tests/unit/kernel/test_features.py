@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -15,9 +18,6 @@ from probes.kernel import features as features_module
 from probes.kernel.btf import Btf
 from probes.kernel.features import Features, Host, kernel_version, preflight
 from tests.unit.kernel.btf_writer import BtfWriter
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 1 << 2, 1 << 21, 1 << 38, 1 << 39
 ENOUGH_FOR_ROOT = CAP_PERFMON | CAP_BPF
@@ -112,6 +112,26 @@ def test_no_tracefs_mounted(host: Host) -> None:
     mount_point = host.tracefs[0]
     with pytest.raises(PreflightError, match=f"mount -t tracefs tracefs {mount_point}"):
         preflight(replace(host, tracefs=(mount_point,)))
+
+
+def test_a_tracefs_that_this_user_may_not_read(host: Host) -> None:
+    """For a user other than root, tracefs is no file error but a condition that fails, with its remedy."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        place = Path(folder, "tracing")
+        (place / "events").mkdir(parents=True)
+        place.chmod(0o700 if os.geteuid() == 0 else 0)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            asked = replace(host, tracefs=(place,))
+            assert asked.events() is None
+            with pytest.raises(PreflightError, match=f"{place} may not be read by this user: run Hookline as root"):
+                features_module._check_tracefs(asked)
+        finally:
+            os.seteuid(user)
+            place.chmod(0o700)
 
 
 def test_checks_are_in_order(host: Host) -> None:
