@@ -44,7 +44,7 @@ ADDED: Sequence[tuple[str, str, str]] = (
     (
         "event_id",
         "event.id",
-        "Run of the collector, kind, CPU, sequence number: RUN-KIND-CPU-SEQUENCE. Unique.",
+        "Run of the collector, kind, CPU, sequence number: RUN-KIND-CPU-SEQUENCE. Unique. CPU is as `hookline.cpu`.",
     ),
     ("local_ip", "host.ip", "Address of this host that traffic to other networks leaves from."),
     ("hostname", "host.hostname, host.name", "Name of this host."),
@@ -111,6 +111,11 @@ Paths, arguments and the environment have a limit, which stands with their type.
 that could not be read whole, has a mark: in smith a further field with the value `"1"`, such as
 `argv_truncated`, in ecs its name in the list `hookline.truncated`. The marks that a kind can have are
 listed with it.
+
+The mark `socket` of an execution or a new file (`socket_truncated`) is frequent, and means something else:
+the search for the connected socket behind the process ended before it had looked at every descriptor of the
+process, of its pipeline and of its ancestors. Its steps are bounded (probes/process/socket_owner.h). If no
+socket is told with it, there may be one nevertheless.
 """
 
 _GAP = """\

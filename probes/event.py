@@ -48,6 +48,7 @@ from probes.fields import (
     u64,
 )
 from probes.slots import plain_assignment
+from probes.text import cstring_text, to_text
 
 CGROUP_V1 = 1 << 62
 """In the id of a cgroup: it is not of cgroup v2, but of the pids controller's hierarchy of version 1."""
@@ -78,7 +79,17 @@ class HostEvent(msgspec.Struct, gc=False):
     """Other smith names of fields that all events have, where the usual one means something else in this kind."""
 
     flags: Annotated[int, Scalar("u32", "I"), Names("Bits behind the event's flag fields.")]
-    cpu: Annotated[int, Scalar("u32", "I"), Names("CPU of the event.", None, "hookline.cpu", "long")]
+    cpu: Annotated[
+        int,
+        Scalar("u32", "I"),
+        Names(
+            "CPU of the event, or the stream in which it was numbered: programs that the kernel may preempt have "
+            "streams of their own, numbered from the count of possible CPUs on.",
+            None,
+            "hookline.cpu",
+            "long",
+        ),
+    ]
     sequence: Annotated[
         int,
         Scalar("u64", "Q"),
@@ -257,3 +268,7 @@ class ProcessEvent(Enriched, gc=False):
 
     body: Annotated[bytes, Block()]
     """The fields of the subclass that are not its `Own`."""
+
+    def program(self) -> str:
+        """What runs, for people: the path of the executable, or where that is unknown ``[comm]``."""
+        return to_text(self.exe) or f"[{cstring_text(self.comm)}]"

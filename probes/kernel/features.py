@@ -85,7 +85,7 @@ class Host:
     def events(self) -> Path | None:
         """The folder of tracepoints, in the first place where tracefs is mounted; None if this user sees none."""
         folders = (place / "events" for place in self.tracefs)
-        return next((folder for folder in folders if os.path.isdir(folder)), None)  # noqa: PTH112 - Path's may raise
+        return next((folder for folder in folders if os.path.isdir(folder)), None)
 
 
 def preflight(host: Host | None = None) -> None:
@@ -275,7 +275,7 @@ def _check_tracefs(host: Host) -> None:
     if host.events() is not None:
         return
     place = host.tracefs[0]
-    if os.path.isdir(place) and not os.access(place, os.X_OK, effective_ids=True):  # noqa: PTH112 - as above
+    if os.path.isdir(place) and not os.access(place, os.X_OK, effective_ids=True):
         raise PreflightError(f"{place} may not be read by this user: run Hookline as root (sudo)")
     raise PreflightError(f"tracefs is not mounted: mount -t tracefs tracefs {place}")
 

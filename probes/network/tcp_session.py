@@ -10,7 +10,7 @@ from probes.event import ProcessEvent
 from probes.fields import BootTime, Derived, EcsType, Ip, Names, s32, u16, u64
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS
 from probes.probe import Form, Hook, Probe
-from probes.text import address_text, printable, to_text
+from probes.text import address_text, printable
 
 _IN, _OUT = 1, 2
 _DIRECTIONS = {0: "unknown", _IN: "inbound", _OUT: "outbound"}
@@ -65,6 +65,12 @@ class TcpSession(ProcessEvent, gc=False):
             _words,
             Names("What became of it: established (and then closed), refused, reset, timeout, failed.", "result"),
         ),
+        Derived(
+            "transport",
+            ("family",),
+            lambda _family: {"transport": "tcp"},
+            Names("`tcp`, of every session.", None, "network.transport"),
+        ),
         _end("source_ip", "Address of the end that opened it.", "source.ip", "ip"),
         _end("source_end", "Port of that end.", "source.port", "long"),
         _end("source_bytes", "Bytes that it sent.", "source.bytes", "long"),
@@ -100,7 +106,7 @@ class TcpSession(ProcessEvent, gc=False):
             f"{address_text(self.family, self.address)}:{self.port}"
         )
         return printable(
-            f"{self.user} {self.tgid} {to_text(self.exe)} {ends} {_OUTCOMES.get(self.outcome, self.outcome)} "
+            f"{self.user} {self.tgid} {self.program()} {ends} {_OUTCOMES.get(self.outcome, self.outcome)} "
             f"{self.duration / 1e9:.3f} s in {self.received} out {self.sent}"
         )
 

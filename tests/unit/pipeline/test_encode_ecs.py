@@ -18,6 +18,7 @@ from pipeline.gap import Gap
 from probes.declared import event_fields
 from probes.event import HostEvent
 from probes.network.connect import Connect
+from probes.network.tcp_session import TcpSession
 from probes.process.execve import Execve
 from probes.process.fork import Fork
 from probes.text import to_bytes
@@ -189,3 +190,9 @@ def test_a_process_and_its_parent_have_ids() -> None:
     """A process's parent id is the id that the parent's events carry."""
     child = told(made(Execve, tgid=5, start_time=50, ppid=4, parent_start_time=40))["process"]
     assert child["parent"]["entity_id"] == told(made(Execve, tgid=4, start_time=40))["process"]["entity_id"]
+
+
+def test_a_session_has_its_transport() -> None:
+    """A filter on tcp finds sessions as it finds connections."""
+    [line] = lines([made(TcpSession, family=2)], "ecs")
+    assert json.loads(line)["network"] == {"type": "ipv4", "transport": "tcp", "direction": "unknown"}
