@@ -12,6 +12,7 @@ in every JSON parser, Elasticsearch's among them.
 from __future__ import annotations
 
 import codecs
+import errno
 import re
 import stat
 import struct
@@ -89,6 +90,11 @@ def address_text(family: int, raw: bytes) -> str:
     if family == AF_INET6:
         return inet_ntop(AF_INET6, raw)
     return ""
+
+
+def error_text(result: int) -> str:
+    """The name of a negative errno, such as ENOENT; any other number as it is."""
+    return errno.errorcode.get(-result, str(result)) if result < 0 else str(result)
 
 
 def ids_text(raw: bytes) -> str:

@@ -63,7 +63,7 @@ class CreateFile(ProcessEvent, gc=False):
     socket_process: SocketProcess = ""
 
     def summary(self) -> str:
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} created {to_text(self.path)} {self.pid_tree}")
+        return printable(f"{self.user} {self.pid} {self.program()} created {to_text(self.path)} {self.pid_tree}")
 
 
 def _opened(call: str, *, optional: bool = False) -> Hook:

@@ -10,7 +10,7 @@ from probes.fields import Names, Result, Tail, u32, u64
 from probes.file.names import NAME_STRUCTS, NAMES_MISS
 from probes.probe import Form, Hook, Ladder, Probe, TailProgram
 from probes.syscall import returns
-from probes.text import path_text, printable, to_text
+from probes.text import error_text, path_text, printable, to_text
 
 CALLS = {165: "mount", 166: "umount", 429: "move_mount"}
 """System calls by number."""
@@ -52,12 +52,10 @@ class Mount(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         where = path_text(self.file_path, self.file_path_walked)
-        how = f"failed with errno {-self.result}" if self.result else "done"
+        how = f"failed with {error_text(self.result)}" if self.result else "done"
         call = CALLS.get(self.call, self.call)
-        return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} {call} {to_text(self.fstype)} {to_text(self.dev)} {where} "
-            f"{how} {self.pid_tree}"
-        )
+        what = "".join(f"{to_text(each)} " for each in (self.fstype, self.dev) if each)
+        return printable(f"{self.user} {self.pid} {self.program()} {call} {what}{where} {how} {self.pid_tree}")
 
 
 def _functions(mechanism: Ladder) -> Form:

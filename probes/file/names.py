@@ -9,7 +9,7 @@ from probes.event import ProcessEvent
 from probes.fields import Names, Tail, u32
 from probes.probe import Form, Hook, TailProgram
 from probes.syscall import function_forms
-from probes.text import path_text, printable, to_text
+from probes.text import path_text, printable
 
 NAME_STRUCTS = {"fs_struct": ("pwd", "root"), "mount": ("mnt_ns",)}
 """Kernel structs and members behind ``names.h``."""
@@ -62,4 +62,4 @@ class Removed(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         path = path_text(self.file, self.file_walked)
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} removed {self.what}{path}")
+        return printable(f"{self.user} {self.pid} {self.program()} removed {self.what}{path}")

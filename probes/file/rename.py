@@ -10,7 +10,7 @@ from probes.fields import Names, Tail, u32
 from probes.file.names import NAME_STRUCTS, name_forms
 from probes.probe import Probe
 from probes.syscall import returns
-from probes.text import path_text, printable, to_text
+from probes.text import path_text, printable
 
 
 class Rename(ProcessEvent, gc=False):
@@ -48,7 +48,7 @@ class Rename(ProcessEvent, gc=False):
     def summary(self) -> str:
         old = path_text(self.old_name, self.old_name_walked)
         new = path_text(self.new_name, self.new_name_walked)
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} renamed {old} to {new}")
+        return printable(f"{self.user} {self.pid} {self.program()} renamed {old} to {new}")
 
 
 PROBE = Probe(

@@ -9,7 +9,7 @@ from probes.event import ProcessEvent
 from probes.fields import Ip, Names, Result, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
 from probes.probe import Form, Hook, Probe
-from probes.text import address_text, printable, to_text
+from probes.text import address_text, error_text, printable
 
 
 class Bind(ProcessEvent, gc=False):
@@ -41,8 +41,8 @@ class Bind(ProcessEvent, gc=False):
     def summary(self) -> str:
         where = f"{address_text(self.family, self.address)}:{self.port}"
         return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} bound to {where} "
-            f"{TRANSPORTS.get(self.protocol, self.protocol)} result {self.result} {self.pid_tree}"
+            f"{self.user} {self.pid} {self.program()} bound to {where} "
+            f"{TRANSPORTS.get(self.protocol, self.protocol)} result {error_text(self.result)} {self.pid_tree}"
         )
 
 

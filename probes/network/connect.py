@@ -10,7 +10,7 @@ from probes.event import ProcessEvent
 from probes.fields import Ip, Names, Tail, s32, u16
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
 from probes.probe import Form, Hook, Probe, TailProgram
-from probes.text import address_text, printable, to_text, unix_text
+from probes.text import address_text, error_text, printable, unix_text
 
 
 class Connect(ProcessEvent, gc=False):
@@ -55,8 +55,8 @@ class Connect(ProcessEvent, gc=False):
         else:
             peer = f"{address_text(self.family, self.address)}:{self.port}"
         return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} -> {peer} "
-            f"{TRANSPORTS.get(self.protocol, self.protocol)} result {self.result} {self.pid_tree}"
+            f"{self.user} {self.pid} {self.program()} -> {peer} "
+            f"{TRANSPORTS.get(self.protocol, self.protocol)} result {error_text(self.result)} {self.pid_tree}"
         )
 
 

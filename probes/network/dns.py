@@ -10,7 +10,7 @@ from probes.fields import Derived, EcsType, Ip, Names, Tail, s32, u16, u32
 from probes.network.dns_message import decode
 from probes.network.sockets import FAMILIES, SOCKET_STRUCTS, TRANSPORTS
 from probes.probe import Form, Hook, Probe, TailProgram
-from probes.text import address_text, printable, to_text
+from probes.text import address_text, printable
 
 _PEER_FROM = {0: "socket", 1: "message", 2: "unknown"}
 
@@ -84,7 +84,7 @@ class Dns(ProcessEvent, gc=False):
         answers = said.get("malformed") or said.get("answers_text") or said.get("rcode_name", "")
         server = f"{address_text(self.peer_family, self.address) or '?'}:{self.port}"
         return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} <- {server} "
+            f"{self.user} {self.pid} {self.program()} <- {server} "
             f"{said.get('query', '?')} {said.get('qtype', '')}: {answers}"
         )
 

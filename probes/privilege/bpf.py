@@ -8,7 +8,7 @@ from typing import Annotated
 from probes.event import ProcessEvent
 from probes.fields import Chars, Names, Tail, s32, u32
 from probes.probe import Form, Hook, Probe
-from probes.text import cstring_text, printable, to_text
+from probes.text import cstring_text, error_text, printable
 
 
 def _numbered(names: str) -> dict[int, str]:
@@ -124,7 +124,8 @@ class Bpf(ProcessEvent, gc=False):
         command = _COMMANDS.get(self.cmd, str(self.cmd))
         name = cstring_text(self.object_name)
         return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} {command} {what} {name} result {self.result} {self.pid_tree}"
+            f"{self.user} {self.pid} {self.program()} {command} {what} {name} "
+            f"result {error_text(self.result)} {self.pid_tree}"
         )
 
 

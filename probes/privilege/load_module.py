@@ -8,7 +8,7 @@ from typing import Annotated
 from probes.event import UNKNOWN, ProcessEvent
 from probes.fields import Chars, HashedFile, Names, Opaque, Tail, s32, u64
 from probes.probe import Form, Hook, Mechanism, Probe, TailProgram
-from probes.text import cstring_text, printable, to_text
+from probes.text import cstring_text, error_text, printable, to_text
 
 
 class LoadModule(ProcessEvent, gc=False):
@@ -55,8 +55,8 @@ class LoadModule(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         what = f"{cstring_text(self.module_name) or 'a module'} from {to_text(self.lkm_file) or 'memory'}"
-        how = f"failed with errno {-self.result}" if self.result else "loads"
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)}: {what} {how} {self.pid_tree}")
+        how = f"failed with {error_text(self.result)}" if self.result else "loads"
+        return printable(f"{self.user} {self.pid} {self.program()}: {what} {how} {self.pid_tree}")
 
 
 def _call(name: str, *, optional: bool) -> tuple[Hook, Hook]:

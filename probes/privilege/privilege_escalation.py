@@ -8,7 +8,7 @@ from typing import Annotated
 from probes.event import ProcessEvent
 from probes.fields import IDS, Names, u32
 from probes.probe import Form, Hook, Probe
-from probes.text import ids_text, printable, to_text
+from probes.text import ids_text, printable
 
 _SEEN_AT = {1: "fork", 2: "execve", 3: "set_ids"}
 
@@ -51,7 +51,7 @@ class PrivilegeEscalation(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         was, now = ids_text(self.old_cred), ids_text(self.c_cred)
-        return printable(f"{self.pid} {to_text(self.exe)} was {was} and is {now} {self.pid_tree}")
+        return printable(f"{self.pid} {self.program()} was {was} and is {now} {self.pid_tree}")
 
 
 def _after(call: str) -> Hook:

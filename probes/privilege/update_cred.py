@@ -8,7 +8,7 @@ from typing import Annotated
 from probes.event import ProcessEvent
 from probes.fields import Names, s32, u32
 from probes.probe import Form, Hook, Mechanism, Probe
-from probes.text import printable, to_text
+from probes.text import printable
 
 _IN_MEMORY = (
     "credentials that are overwritten in the kernel's memory, as by an exploit: privilege_escalation tells of "
@@ -33,7 +33,7 @@ class UpdateCred(ProcessEvent, gc=False):
     old_euid: Annotated[u32, Names("Effective user id before.", "old_euid", "hookline.user.old.effective_id")]
 
     def summary(self) -> str:
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} was user {self.old_uid} {self.pid_tree}")
+        return printable(f"{self.user} {self.pid} {self.program()} was user {self.old_uid} {self.pid_tree}")
 
 
 def _around(call: str) -> tuple[Hook, Hook]:

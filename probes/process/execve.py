@@ -16,7 +16,7 @@ from probes.process.socket_owner import (
     SocketProcessExe,
     SocketProcessMd5,
 )
-from probes.text import printable, to_text
+from probes.text import error_text, printable, to_text
 
 
 class Execve(ProcessEvent, gc=False):
@@ -68,9 +68,9 @@ class Execve(ProcessEvent, gc=False):
         command = to_text(self.argv.rstrip(b"\0").replace(b"\0", b" "))
         if self.result:
             asked = to_text(self.filename)
-            return printable(f"{self.user} {self.pid} failed: {asked} errno {-self.result} [{command}]")
+            return printable(f"{self.user} {self.pid} failed: {asked} {error_text(self.result)} [{command}]")
         tail = f"md5 {self.exe_md5} {self.pid_tree}"
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} [{command}] {tail}")
+        return printable(f"{self.user} {self.pid} {self.program()} [{command}] {tail}")
 
 
 def _failed(call: str) -> Hook:

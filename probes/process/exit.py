@@ -8,7 +8,7 @@ from typing import Annotated
 from probes.event import ProcessEvent
 from probes.fields import Names, u32
 from probes.probe import Form, Hook, Probe
-from probes.text import printable, to_text
+from probes.text import printable
 
 
 class Exit(ProcessEvent, gc=False):
@@ -27,7 +27,7 @@ class Exit(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         how = f"signal {self.signal}" if self.signal else f"code {self.exit_code}"
-        return printable(f"{self.user} {self.tgid} {to_text(self.exe)} ended with {how}")
+        return printable(f"{self.user} {self.tgid} {self.program()} ended with {how}")
 
 
 PROBE = Probe(

@@ -8,7 +8,7 @@ from typing import Annotated
 from probes.event import ProcessEvent
 from probes.fields import BootTime, Names, Tail, u32, u64
 from probes.probe import Form, Hook, Probe
-from probes.text import printable, to_text
+from probes.text import printable
 
 
 class Fork(ProcessEvent, gc=False):
@@ -40,7 +40,7 @@ class Fork(ProcessEvent, gc=False):
     ]
 
     def summary(self) -> str:
-        return printable(f"{self.user} {self.tgid} {to_text(self.exe)} -> {self.child_tgid}")
+        return printable(f"{self.user} {self.tgid} {self.program()} -> {self.child_tgid}")
 
 
 PROBE = Probe(

@@ -39,7 +39,7 @@ class MemfdCreate(ProcessEvent, gc=False):
     ]
 
     def summary(self) -> str:
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} made {to_text(self.fdname)} in memory")
+        return printable(f"{self.user} {self.pid} {self.program()} made {to_text(self.fdname)} in memory")
 
 
 PROBE = Probe(

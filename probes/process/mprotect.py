@@ -39,7 +39,7 @@ class Mprotect(ProcessEvent, gc=False):
     def summary(self) -> str:
         what = to_text(self.vm_file) or "memory"
         return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} made {self.length} bytes of {what} at {self.start:#x} "
+            f"{self.user} {self.pid} {self.program()} made {self.length} bytes of {what} at {self.start:#x} "
             f"executable, protection {self.prot}"
         )
 

@@ -9,7 +9,7 @@ from probes.event import ProcessEvent
 from probes.fields import Chars, Names, u32
 from probes.probe import Form, Probe
 from probes.syscall import returns
-from probes.text import cstring_text, printable, to_text
+from probes.text import cstring_text, printable
 
 
 class Prctl(ProcessEvent, gc=False):
@@ -33,7 +33,7 @@ class Prctl(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         name = cstring_text(self.new_name)
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} is called {name}")
+        return printable(f"{self.user} {self.pid} {self.program()} is called {name}")
 
 
 PROBE = Probe(

@@ -10,7 +10,7 @@ from probes.fields import Chars, Hex, Names, Result, s32, u32, u64
 from probes.probe import Form, Probe
 from probes.process.signals import AskedPid
 from probes.syscall import returns
-from probes.text import printable, to_text
+from probes.text import error_text, printable
 
 REQUESTS = {
     4: "POKETEXT",
@@ -70,11 +70,9 @@ class Ptrace(ProcessEvent, gc=False):
     ]
 
     def summary(self) -> str:
-        how = f"failed with errno {-self.result}" if self.result else "done"
+        how = f"failed with {error_text(self.result)}" if self.result else "done"
         request = REQUESTS.get(self.request, self.request)
-        return printable(
-            f"{self.user} {self.pid} {to_text(self.exe)} {request} {self.target_pid} {how} {self.pid_tree}"
-        )
+        return printable(f"{self.user} {self.pid} {self.program()} {request} {self.target_pid} {how} {self.pid_tree}")
 
 
 PROBE = Probe(

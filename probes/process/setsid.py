@@ -7,7 +7,7 @@ from probes.event import ProcessEvent
 from probes.fields import Result
 from probes.probe import Form, Probe
 from probes.syscall import returns
-from probes.text import printable, to_text
+from probes.text import error_text, printable
 
 
 class Setsid(ProcessEvent, gc=False):
@@ -22,8 +22,8 @@ class Setsid(ProcessEvent, gc=False):
     result: Result
 
     def summary(self) -> str:
-        how = f"failed with errno {-self.result}" if self.result else f"leads session {self.sid}"
-        return printable(f"{self.user} {self.tgid} {to_text(self.exe)} {how}")
+        how = f"failed with {error_text(self.result)}" if self.result else f"leads session {self.sid}"
+        return printable(f"{self.user} {self.tgid} {self.program()} {how}")
 
 
 PROBE = Probe(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from probes.event import ProcessEvent
 from probes.fields import Names, Result, s32, u32
-from probes.text import printable, to_text
+from probes.text import error_text, printable
 
 CALLS = {
     62: "kill",
@@ -56,5 +56,5 @@ class Signal(ProcessEvent, gc=False):
     signal: Annotated[u32, Names("Number of the signal.", "sig", "hookline.signal", "long")]
 
     def summary(self) -> str:
-        how = f"failed with errno {-self.result}" if self.result else "sent"
-        return printable(f"{self.user} {self.pid} {to_text(self.exe)} signal {self.signal} to {self.target_pid} {how}")
+        how = f"failed with {error_text(self.result)}" if self.result else "sent"
+        return printable(f"{self.user} {self.pid} {self.program()} signal {self.signal} to {self.target_pid} {how}")

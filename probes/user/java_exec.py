@@ -8,7 +8,7 @@ from typing import Annotated
 from probes.event import ProcessEvent
 from probes.fields import BootTime, Names, Tail, s32, u32, u64
 from probes.probe import Files, Form, Hook, Probe
-from probes.text import printable, to_text
+from probes.text import error_text, printable, to_text
 
 LIBJAVA = Files(
     name="libjava",
@@ -69,9 +69,9 @@ class JavaExec(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         command = to_text(self.argv.rstrip(b"\0").replace(b"\0", b" "))
-        how = f"failed with errno {-self.result}" if self.result else f"-> {self.child_tgid}"
+        how = f"failed with {error_text(self.result)}" if self.result else f"-> {self.child_tgid}"
         mode = MODES.get(self.mode, str(self.mode))
-        return printable(f"{self.user} {self.tgid} {to_text(self.exe)} {mode} {how} [{command}]")
+        return printable(f"{self.user} {self.tgid} {self.program()} {mode} {how} [{command}]")
 
 
 PROBE = Probe(

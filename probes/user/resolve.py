@@ -53,7 +53,7 @@ class Resolve(ProcessEvent, gc=False):
 
     def summary(self) -> str:
         found = f"failed with {self.result}" if self.result else " ".join(addresses_text(self.resolved_ip))
-        return printable(f"{self.user} {self.tgid} {to_text(self.exe)} {to_text(self.host)} -> {found}")
+        return printable(f"{self.user} {self.tgid} {self.program()} {to_text(self.host)} -> {found}")
 
 
 PROBE = Probe(
