@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from sinks.elasticsearch import ElasticsearchConfig
+    from sinks.protocol import SinkConfig
+
+_Kind = TypeVar("_Kind", bound="SinkConfig")
 
 setup_app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Prepare the servers that events go to.")
 deadletter_app = typer.Typer(
@@ -41,7 +44,7 @@ def elasticsearch(
     """Install templates and lifecycle in Elasticsearch, and Kibana's objects. Running it again does no harm."""
     from pipeline.setup.elasticsearch import setup
 
-    return setup(_sink(config, sink), kibana, dry_run=dry_run, say=typer.echo)
+    return setup(_elasticsearch(config, sink), kibana, dry_run=dry_run, say=typer.echo)
 
 
 @deadletter_app.command("list")
@@ -50,32 +53,41 @@ def list_letters(
     sink: SinkOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines, with the events.")] = False,
 ) -> int:
-    """List the dead letters of an elasticsearch sink, oldest first."""
+    """List the dead letters of an elasticsearch or kafka sink, oldest first."""
     from pipeline.setup.letters import show
+    from sinks.elasticsearch import ElasticsearchConfig
+    from sinks.kafka import KafkaConfig
 
-    return show(_sink(config, sink), as_json=as_json)
+    kinds: tuple[type[ElasticsearchConfig | KafkaConfig], ...] = (ElasticsearchConfig, KafkaConfig)
+    return show(_sink(config, sink, *kinds), as_json=as_json)
 
 
 @deadletter_app.command()
 def replay(config: ConfigOption = None, sink: SinkOption = None) -> int:
-    """Send them again. Those that are refused again stay, with the new reason."""
+    """Send those of an elasticsearch sink again. Those that are refused again stay, with the new reason."""
     from pipeline.setup.letters import send_again
 
-    return send_again(_sink(config, sink))
+    return send_again(_elasticsearch(config, sink))
 
 
-def _sink(path: Path | None, name: str | None) -> ElasticsearchConfig:
-    """The elasticsearch sink that is meant; the defaults where there is no file. Raises ConfigError."""
-    from pipeline.config import ConfigError, load
+def _elasticsearch(path: Path | None, name: str | None) -> ElasticsearchConfig:
     from sinks.elasticsearch import ElasticsearchConfig
 
+    return _sink(path, name, ElasticsearchConfig)
+
+
+def _sink(path: Path | None, name: str | None, *kinds: type[_Kind]) -> _Kind:
+    """The sink of these kinds that is meant; the first one's defaults where there is no file. Raises ConfigError."""
+    from pipeline.config import ConfigError, load
+
     if path is None:
-        return ElasticsearchConfig()
-    sinks = {key: each for key, each in load(path).sinks.items() if isinstance(each, ElasticsearchConfig)}
+        return kinds[0]()
+    sinks = {key: each for key, each in load(path).sinks.items() if isinstance(each, kinds)}
     if name is None and len(sinks) == 1:
         (only,) = sinks.values()
         return only
     if name in sinks:
         return sinks[name]
     known = ", ".join(sinks) or "none"
-    raise ConfigError(f"{path}: --sink must name an elasticsearch sink of the file, which are: {known}")
+    words = " or ".join(str(kind.__struct_config__.tag) for kind in kinds)
+    raise ConfigError(f"{path}: --sink must name an {words} sink of the file, which are: {known}")

@@ -164,10 +164,11 @@ def compile_probes(config: ConfigOption = None, probe: ProbeOption = None, attac
 
 @app.command()
 def check_config(file: FileArgument) -> None:
-    """Say whether FILE is a valid configuration."""
-    from pipeline.config import load
+    """Say whether FILE is a valid configuration, and whether its file sinks have a place."""
+    from pipeline.config import check_places, load
 
     config = load(file)
+    check_places(config)
     sinks = ", ".join(config.sinks)
     typer.echo(f"{file} is valid: probes {', '.join(config.collector.probes)}; sinks {sinks}")
 
@@ -237,9 +238,8 @@ def _open_standard_descriptors() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
-    # Python has no objects for what was closed when it started.
+    # Python has no objects for what was closed when it started. Output keeps none: who writes there must know.
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - as long as the process
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
 
 

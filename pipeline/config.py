@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from probes.filters import Filters, MapSettings
 from probes.probe import Attach
 from sinks.console import ConsoleConfig
 from sinks.elasticsearch import ElasticsearchConfig
-from sinks.file import FileConfig
+from sinks.file import FileConfig, check_place
 from sinks.kafka import KafkaConfig
 from sinks.protocol import Schema
 from sinks.spool import SpoolConfig
@@ -125,6 +126,22 @@ def with_overrides(
         except ValueError as error:
             raise ConfigError(f"--schema {schema} fits not every sink: {error}") from None
     return replace(config, log=replace(config.log, level="debug")) if debug else config
+
+
+def check_places(config: Config) -> None:
+    """Look whether file sinks could be opened, as far as any user can see without opening them.
+
+    Raises:
+        ConfigError: two have one path.
+        SinkError: a folder is missing, or something else has the path.
+    """
+    taken: dict[str, str] = {}
+    for name, sink in config.sinks.items():
+        if isinstance(sink, FileConfig):
+            check_place(sink.path)
+            other = taken.setdefault(os.path.realpath(sink.path), name)
+            if other != name:
+                raise ConfigError(f"sinks.{name}.path is that of sinks.{other} too: choose another path")
 
 
 def map_settings(config: Config, own_tgid: int) -> MapSettings:

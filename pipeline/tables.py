@@ -27,6 +27,9 @@ _SHOWN = 60
 _PLACE = re.compile(r"(?P<what>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)", re.DOTALL)
 """How `tomllib` says where an error is."""
 
+_TWICE = re.compile(r"Cannot (?:declare \((?P<keys>.*?),?\) twice|overwrite a value)")
+"""How it says that a table or a key stands there already."""
+
 Table = TypeVar("Table", bound=msgspec.Struct)
 
 
@@ -57,11 +60,16 @@ def read(path: Path) -> dict[str, object]:
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply") from None
     except ValueError as error:
-        place = _PLACE.fullmatch(str(error))
+        place = _PLACE.fullmatch(_TWICE.sub(_in_words, str(error)))
         if place is None:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
         what = f"{place['what']} (column {place['column']})"
         raise ConfigError(f"{path}: line {place['line']} is not valid TOML: {what}") from None
+
+
+def _in_words(twice: re.Match[str]) -> str:
+    keys = re.findall(r"""['"](.*?)['"]""", twice["keys"] or "")
+    return f"the table [{'.'.join(keys)}] stands twice" if keys else "the key stands twice"
 
 
 def fill(kind: type[Table], given: object, at: str = "") -> Table:

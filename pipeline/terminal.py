@@ -9,7 +9,12 @@ from collections.abc import Sequence
 
 
 def emit(text: str) -> None:
-    """Write `text`, which ends its own lines. A reader that went away (``| head``) is no error."""
+    """Write `text`, which ends its own lines. A reader that went away (``| head``) is no error.
+
+    Neither is a standard output that was closed from the start.
+    """
+    if not sys.stdout:
+        return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -20,7 +25,7 @@ def emit(text: str) -> None:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Rows under their headings, as wide as the terminal; in a pipe as wide as they are."""
-    return _drawn(head, rows) if sys.stdout.isatty() else _aligned(head, rows)
+    return _drawn(head, rows) if sys.stdout and sys.stdout.isatty() else _aligned(head, rows)
 
 
 def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,14 +14,17 @@ from pipeline.terminal import emit
 from probes.text import printable
 from sinks.deadletters import DeadLetter, read
 from sinks.elasticsearch import ElasticsearchConfig, replay
+from sinks.kafka import KafkaConfig
 from sinks.protocol import SinkUnavailable
 
 
-def show(config: ElasticsearchConfig, *, as_json: bool) -> int:
+def show(config: ElasticsearchConfig | KafkaConfig, *, as_json: bool) -> int:
     """Print every letter; gives the exit code."""
     path = Path(config.dead_letter_file)
+    none = True
     try:
         for letter in _letters(path):
+            none = False
             if as_json:
                 emit(msgspec.json.encode(letter).decode() + "\n")
             else:
@@ -29,6 +32,8 @@ def show(config: ElasticsearchConfig, *, as_json: bool) -> int:
     except msgspec.DecodeError as error:
         complain(str(error))
         return FAILED
+    if none and not as_json:
+        emit("no dead letters\n")
     return 0
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from sinks.file.config import FileConfig
+from sinks.file.opening import check_place
 from sinks.protocol import Sink
 
-__all__ = ["FileConfig", "open_sink"]
+__all__ = ["FileConfig", "check_place", "open_sink"]
 
 
 def open_sink(config: FileConfig) -> AbstractAsyncContextManager[Sink]:

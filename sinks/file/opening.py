@@ -53,6 +53,23 @@ def open_regular(path: str) -> tuple[int, bool]:
     return fd, created
 
 
+def check_place(path: str) -> None:
+    """Look, and open nothing: the folder must be there, and the file regular where it is.
+
+    Raises:
+        SinkError: `open_regular` would refuse it for that.
+    """
+    try:
+        _refuse_odd(path, _mode(path))
+        os.stat(os.path.dirname(path) or ".")
+    except PermissionError:  # another user will open it
+        return
+    except OSError as error:
+        raise SinkError(_sentence(path, error)) from None
+    except ValueError as error:
+        raise SinkError(f"{path!r} holds a NUL character; choose a path without one") from error
+
+
 def lock(fd: int) -> None:
     """Claim the file, where its file system knows locks.
 

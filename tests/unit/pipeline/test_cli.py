@@ -10,11 +10,13 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -26,6 +28,7 @@ from pipeline.ledger import Ledger
 from probes.errors import LoadError, PreflightError, RecordingError
 from probes.kernel.messages import Request
 from probes.registry import all_probes
+from sinks.deadletters import DeadLetter, DeadLetters
 from sinks.file import FileConfig
 from sinks.protocol import SinkClosed, SinkError
 
@@ -396,3 +399,59 @@ def test_main_is_the_console_script(captured: Captured, monkeypatch: pytest.Monk
         cli.main()
     assert ended.value.code == 2
     assert "No such command" in captured.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sinks", "sentence"),
+    [
+        ({"a": "x", "b": "./x"}, "sinks.b.path is that of sinks.a too: choose another path"),
+        ({"a": "absent/x"}, "absent does not exist; create it (mkdir -p -m 0700 absent) or choose another path"),
+    ],
+)
+def test_check_config_looks_for_the_places_of_files(
+    captured: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinks: dict[str, str], sentence: str
+) -> None:
+    """What a run would refuse and any user can see is refused by check-config too."""
+    monkeypatch.chdir(tmp_path)
+    tables = (f'[sinks.{name}]\ntype = "file"\npath = "{path}"\n' for name, path in sinks.items())
+    Path("c.toml").write_text("".join(tables))
+    assert complaint(captured, ["check-config", "c.toml"], 2) == sentence
+
+
+@pytest.mark.parametrize("kind", ["kafka", "elasticsearch"])
+def test_dead_letters_of_either_kind(captured: Captured, tmp_path: Path, kind: str) -> None:
+    """Dead letters are listed of each sink that keeps them, and where there are none that is said."""
+    file, config = tmp_path / "dead", tmp_path / "c.toml"
+    schema = 'schema = "ecs"\n' * (kind == "elasticsearch")
+    config.write_text(f'[sinks.x]\ntype = "{kind}"\n{schema}dead_letter_file = "{file}"\n')
+    assert invoke(["deadletter", "list", "--config", str(config)]) == 0
+    assert captured.readouterr().out == "no dead letters\n"
+    DeadLetters(file, 1 << 20).append([DeadLetter("x", "too large", msgspec.Raw(b"{}"))])
+    assert invoke(["deadletter", "list", "--config", str(config)]) == 0
+    assert captured.readouterr().out.endswith("  x  too large\n")
+
+
+def test_a_ledger_that_cannot_be_written(
+    collector: Collector, captured: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full at the end is told with the ledger's name."""
+    temporary = tmp_path / "t"
+    temporary.touch()
+    monkeypatch.setattr(tempfile, "mkstemp", lambda **_: (os.open("/dev/full", os.O_WRONLY), str(temporary)))
+    assert invoke(["run", "--ledger", str(tmp_path / "l")]) == 1
+    assert captured.readouterr().err.endswith(f"hookline: {tmp_path / 'l'}: No space left on device\n")
+    assert not temporary.exists()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_closed_standard_output(closed: bool, tmp_path: Path) -> None:
+    """Events cannot be written to a standard output that is closed: that is said, and nothing else lands there."""
+    program = (
+        "import trio, sys\nfrom pipeline.cli import _open_standard_descriptors\n_open_standard_descriptors()\n"
+        "from sinks.console import ConsoleConfig, open_sink\n"
+        "async def main():\n    async with open_sink(ConsoleConfig()): pass\ntrio.run(main)"
+    )
+    command = f'exec "{sys.executable}" -c "$0"' + " >&-" * closed
+    done = subprocess.run(["/bin/sh", "-c", command, program], cwd=ROOT, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode != 0) == closed
+    assert (b"standard output is closed" in done.stderr) == closed

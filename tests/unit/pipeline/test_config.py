@@ -153,8 +153,9 @@ def test_an_empty_file_means_the_defaults(file: Path) -> None:
         ),
         (
             "[log]\nlevel = 'info'\nlevel = 'debug'\n",
-            "line 3 is not valid TOML: Cannot overwrite a value (column 16)",
+            "line 3 is not valid TOML: the key stands twice (column 16)",
         ),
+        ("[log]\n[log]\n", "line 2 is not valid TOML: the table [log] stands twice (column 5)"),
         ("[log", "not valid TOML: Expected ']' at the end of a table declaration (at end of document)"),
         (b"[log]\nlevel = '\xff'", "line 2 is not UTF-8, which TOML must be"),
         ("x = " + "[" * 5000, "nested too deeply"),
