@@ -20,6 +20,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from operator import add
 from pathlib import Path
@@ -94,6 +95,7 @@ class Recorder:
         except FileExistsError:
             raise RecordingError(f"{path} exists: remove it or choose another file") from None
         self._file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115 # closed by __exit__
+        self._path = path
         self._spans = 0
         self._records = 0
         line = msgspec.json.encode(header) + b"\n"
@@ -111,20 +113,32 @@ class Recorder:
         """End with what the kernel has counted; all is then on the disk."""
         totals = _Totals(self._spans, self._records, list(counters))
         self._frame(_DONE, 0, msgspec.json.encode(totals), b"")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._naming():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """The error of a full disk names no file by itself."""
+        try:
+            yield
+        except OSError as error:
+            there = f"after {self._spans} spans with {self._records} records; no replay takes it without its end"
+            raise OSError(error.errno, f"{error.strerror} {there}", os.fspath(self._path)) from None
 
     def _frame(self, tag: bytes, count: int, first: bytes, second: bytes) -> None:
         check = zlib.crc32(second, zlib.crc32(first, self._seed))
-        self._file.write(_FRAME.pack(tag, len(first) + len(second), count, check))
-        self._file.write(first)
-        self._file.write(second)
+        with self._naming():
+            self._file.write(_FRAME.pack(tag, len(first) + len(second), count, check))
+            self._file.write(first)
+            self._file.write(second)
 
     def __enter__(self) -> Recorder:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._file.close()
+        with self._naming():
+            self._file.close()
 
 
 class Recording:

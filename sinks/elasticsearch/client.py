@@ -32,6 +32,8 @@ _DRIP = 2.0
 
 _GZIP = 16 + zlib.MAX_WBITS
 _SECRET_BYTES = 65_536
+_FOREIGN = 100
+"""Characters that are shown of an answer that is not from an Elasticsearch."""
 
 
 class _Bytes(Serializer):
@@ -195,7 +197,14 @@ def _error_words(error: elastic_transport.ApiError) -> str:
     if isinstance(body, dict) and isinstance(body.get("error"), dict):
         inner = body["error"]
         return f"{inner.get('type')}: {inner.get('reason')}"[:500]
-    return str(body.get("error") if isinstance(body, dict) else error.message)[:500]
+    if isinstance(body, dict):
+        return str(body.get("error"))[:500]
+    return foreign(str(body or error.message))
+
+
+def foreign(text: str) -> str:
+    """What no Elasticsearch says, such as a page: enough to recognise it, on one line."""
+    return " ".join(text.split())[:_FOREIGN]
 
 
 def _gzip(body: bytes) -> bytes:

@@ -98,16 +98,18 @@ class ElasticsearchConfig(SinkConfig, frozen=True, kw_only=True, tag="elasticsea
 
 
 def _check_url(host: str) -> None:
+    # What stands before an @ may be a password.
+    no_url = f'hosts must be URLs such as https://example.org:9200, not "{host.rpartition("@")[2][:60]}"'
     try:
         parts = urlsplit(host)
         wrong = parts.scheme not in {"http", "https"} or not parts.hostname or bool(parts.query or parts.fragment)
         _ = parts.port
     except ValueError:
-        raise ValueError("hosts must be URLs such as https://example.org:9200") from None
+        raise ValueError(no_url) from None
     if parts.username or parts.password:
         raise ValueError("hosts must not hold a password: use user and password_file")
     if wrong:
-        raise ValueError("hosts must be URLs such as https://example.org:9200")
+        raise ValueError(no_url)
 
 
 def _is_loopback(host: str) -> bool:

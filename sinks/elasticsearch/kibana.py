@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import httpx
 
-from sinks.elasticsearch.client import authorization, tls_context
+from sinks.elasticsearch.client import authorization, foreign, tls_context
 from sinks.elasticsearch.config import ElasticsearchConfig
 from sinks.elasticsearch.errors import Refused, Unreachable
 
@@ -26,4 +26,4 @@ async def import_into_kibana(config: ElasticsearchConfig, url: str, ndjson: byte
     except httpx.HTTPError as error:
         raise Unreachable(f"Kibana at {url}: {error}") from None
     if answer.status_code != 200 or not answer.json().get("success"):
-        raise Refused(answer.status_code, f"Kibana at {url}: {answer.text[:500]}")
+        raise Refused(answer.status_code, f"Kibana at {url}: {foreign(answer.text)}")

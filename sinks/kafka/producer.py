@@ -95,7 +95,7 @@ def reason_of(error: BaseException) -> str:
         case ssl.SSLError():
             return f"TLS: {error.reason or error}"
         case KafkaConnectionError() | KafkaTimeoutError() | RequestTimedOutError() | OSError():
-            return f"no broker answers: {error}"
+            return f"no broker answers: {str(error) or type(error).__name__}"
         case _:
             return f"{type(error).__name__}: {error}"
 

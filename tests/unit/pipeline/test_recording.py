@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -234,3 +235,12 @@ def test_counters_survive_json() -> None:
     """64-bit counters come back to the last digit."""
     encoded = msgspec.json.encode(COUNTERS)
     assert msgspec.json.decode(encoded, type=list[KindCounters]) == COUNTERS
+
+
+def test_a_full_disk_is_told_with_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of a full disk names the recording, and how much was told before, also at the closing."""
+    real_open = os.open
+    monkeypatch.setattr(os, "open", lambda _path, _flags, _mode: real_open("/dev/full", os.O_WRONLY))
+    with pytest.raises(OSError, match="after 0 spans with 0 records") as caught:
+        make(path, [], finish=False)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))

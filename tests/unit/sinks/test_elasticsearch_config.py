@@ -16,7 +16,7 @@ from sinks.protocol import SinkError
     ("keys", "sentence"),
     [
         ({"schema": "smith"}, "schema must be"),
-        ({"hosts": ("localhost:9200",)}, "hosts must be URLs"),
+        ({"hosts": ("localhost:9200",)}, 'hosts must be URLs such as .*, not "localhost:9200"'),
         ({"hosts": ("http://a:b@127.0.0.1",)}, "must not hold a password"),
         ({"hosts": ("http://127.0.0.1:99999",)}, "hosts must be URLs"),
         ({"cert_file": "x"}, "need each other"),
