@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.enrich.proc import lines_of
 from probes.event import CGROUP_V1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -71,7 +72,7 @@ class Hierarchies:
             return None
 
     def _mounted(self, *, v1: bool) -> Path | None:
-        for line in self._mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        for line in filter(None, lines_of(self._mounts)):
             before, _, after = line.partition(" - ")
             kind, _source, options = after.split(" ")[:3]
             _id, _parent, _device, root, place = before.split(" ")[:5]
@@ -98,8 +99,7 @@ def _by_handle(mount: Path, cgroup: int) -> Path | None:
 
 def _by_process(mount: Path, cgroup: int, tgid: int, *, v1: bool) -> Path | None:
     """What the process says, if that has the wanted id."""
-    lines = Path(f"/proc/{tgid}/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    for line in lines:
+    for line in filter(None, lines_of(f"/proc/{tgid}/cgroup")):
         _number, controllers, path = line.split(":", 2)
         if ("pids" in controllers.split(",") if v1 else not controllers) and ".." not in path.split("/"):
             found = mount / path.lstrip("/")

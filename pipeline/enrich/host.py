@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -52,13 +53,10 @@ def _first_line(path: Path) -> str:
 
 def _local_ip() -> str:
     for address, family in _ELSEWHERE:
-        # Connecting a datagram socket asks the routing table and sends nothing.
-        with socket.socket(family, socket.SOCK_DGRAM) as asker:
-            try:
-                asker.connect((address, 9))
-                return str(asker.getsockname()[0])
-            except OSError:
-                continue
+        # Connecting a datagram socket asks the routing table and sends nothing; a family may be switched off.
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asker:
+            asker.connect((address, 9))
+            return str(asker.getsockname()[0])
     return UNKNOWN
 
 

@@ -15,6 +15,16 @@ Stat = tuple[int, int, bytes]
 """Parent, start in ns since boot (to a tick), and name."""
 
 
+def lines_of(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a file that the kernel writes. A newline alone ends them: names may hold what else Python splits at.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return os.fsdecode(file.read()).split("\n")
+
+
 def stat_of(tgid: int) -> Stat | None:
     """None of a process that is gone."""
     try:

@@ -33,7 +33,7 @@ class User(NamedTuple):
 def parse(text: str) -> dict[int, User]:
     """Users by id. Of several of one id the first counts, as for getpwuid(3)."""
     users: dict[int, User] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, _, rest = line.partition(":")
         fields = rest.split(":")
         if len(fields) > 1 and fields[1].isdecimal():

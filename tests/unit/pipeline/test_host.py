@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
 from pathlib import Path
+
+import pytest
 
 from pipeline.enrich.host import Host, run_id
 from probes.event import UNKNOWN
@@ -19,6 +22,16 @@ def test_this_host() -> None:
     assert host.version == os.uname().release
     assert host.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     assert host.local_ip == UNKNOWN or not ipaddress.ip_address(host.local_ip).is_unspecified
+
+
+def test_a_host_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a family of addresses is switched off, and the other has no route, the address is unknown."""
+
+    def without(_family: int, _kind: int) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, "no such family")
+
+    monkeypatch.setattr(socket, "socket", without)
+    assert Host.current().local_ip == UNKNOWN
 
 
 def test_looking_again_finds_the_same() -> None:
