@@ -44,6 +44,7 @@ struct tracker {
 /* The tree's own, for one list: borrowed. */
 struct tree {
 	PyObject *processes, *parents, *names, *epoch;
+	PyObject *exited;		/* a function, told of whose id another process has */
 	PyObject *line_of, *tell_parent;	/* functions for what is rare; the second None if nobody asks */
 };
 
@@ -265,10 +266,13 @@ static enum turn meet(struct tracker *self, const struct tree *tree, PyObject *e
 	else
 		made = new_process(self, event, parent);
 	if (made && PyDict_SetItem(tree->processes, tgid, made) == 0) {
+		PyObject *told = *process ? PyObject_CallOneArg(tree->exited, *process) : Py_NewRef(Py_None);
+
 		set(self, parent, P_HAS_CHILDREN, Py_True);
 		self->met++;
-		turn = TAKEN;
+		turn = told ? TAKEN : FAILED;
 		Py_XSETREF(*process, Py_NewRef(made));
+		Py_XDECREF(told);
 	}
 	Py_XDECREF(made);
 	Py_DECREF(parent);
@@ -379,8 +383,9 @@ static PyObject *track(struct tracker *self, PyObject *args)
 	struct tree tree;
 	Py_ssize_t at;
 
-	if (!PyArg_ParseTuple(args, "O!nO!O!OOOO", &PyList_Type, &events, &at, &PyDict_Type, &tree.processes, &PyDict_Type,
-			      &tree.parents, &tree.names, &tree.epoch, &tree.line_of, &tree.tell_parent))
+	if (!PyArg_ParseTuple(args, "O!nO!O!OOOOO", &PyList_Type, &events, &at, &PyDict_Type, &tree.processes, &PyDict_Type,
+			      &tree.parents, &tree.names, &tree.epoch, &tree.exited, &tree.line_of,
+			      &tree.tell_parent))
 		return NULL;
 	for (; at >= 0 && at < PyList_GET_SIZE(events); at++) {
 		PyObject *event = Py_NewRef(PyList_GET_ITEM(events, at));

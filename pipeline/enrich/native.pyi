@@ -42,14 +42,15 @@ class Tracker:
         parents: dict[bytes, Any],
         names: Mapping[bytes, str],
         epoch: int,
+        exited: Callable[[Any], None],
         line_of: Callable[[Any], str],
         tell_parent: Callable[[ProcessEvent], None] | None,
         /,
     ) -> int:
         """Enrich `events` from `at` on; gives the first that is not usual, of which nothing is done, or their number.
 
-        `line_of` gives the line of a process where its parent has none; `tell_parent` sets `parent` where it was not
-        made yet, None: nobody wants it.
+        `exited` is told of a process whose id another has now; `line_of` gives the line of a process where its parent
+        has none; `tell_parent` sets `parent` where it was not made yet, None: nobody wants it.
         """
 
 class Assignment:

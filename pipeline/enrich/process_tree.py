@@ -79,7 +79,8 @@ class ProcessTree:
             return
         track, at = self._tracker.track, 0
         while True:
-            shared = self._table.by_tgid, self._table.by_origin, self._names, self._epoch, self._line, tell_parent
+            table = self._table
+            shared = table.by_tgid, table.by_origin, self._names, self._epoch, table.exited, self._line, tell_parent
             at = track(events, at, *shared)
             if at == len(events):
                 break

@@ -92,9 +92,12 @@ class Processes:
     def add(self, process: Process) -> Process:
         """Take in `process`, which is also given back; for it another may have to go."""
         processes, parent = self.by_tgid, process.parent
+        before = processes.get(process.tgid)
         processes[process.tgid] = process
         if parent is not None:
             parent.has_children = True
+        if before is not None:
+            self.exited(before)  # whatever became of the event that would have said so
         if len(processes) > self._most:
             self._forget()
         return process
@@ -141,6 +144,7 @@ class Processes:
         process = self._ended.popleft() if self._ended else next(iter(self.by_tgid.values()))
         if self.by_tgid.get(process.tgid) is process:
             del self.by_tgid[process.tgid]
+        process.has_ended = True
         # Descendants hold on to the dead: without a short cut to the living, to all their line.
         while process.parent is not None and process.parent.has_ended:
             process.parent = process.parent.parent

@@ -61,14 +61,14 @@ def test_strangers_in_the_table(values: Any) -> None:
     if parents:
         parents = {event.origin: 1}
     with pytest.raises(TypeError):
-        tracker.track([event], 0, processes, parents, {}, 0, repr, None)
+        tracker.track([event], 0, processes, parents, {}, 0, repr, repr, None)
 
 
 @pytest.mark.parametrize("stranger", [None, 5, object(), Process(1, 2, None, b"", b"", b"")])
 def test_strangers_among_events(stranger: Any) -> None:
     """Neither a tracker nor an assignment takes what is no event of a process."""
     with pytest.raises(TypeError):
-        native.Tracker(*SOUND).track([stranger], 0, {}, {}, {}, 0, repr, None)
+        native.Tracker(*SOUND).track([stranger], 0, {}, {}, {}, 0, repr, repr, None)
     with pytest.raises(TypeError):
         assignment("origin", "user")([stranger], {})
 
@@ -98,7 +98,7 @@ def test_an_errors_way_out() -> None:
     tree, event = new_tree(), Life(11, 2, Life(1, 0)).executes(b"a")
     with pytest.raises(ZeroDivisionError):
         native.Tracker(*with_one(5, lambda _body: 1 // 0)).track(
-            [event], 0, {}, {event.origin: Process(1, 1, None, b"", b"", b"")}, {}, 0, tree._line, None
+            [event], 0, {}, {event.origin: Process(1, 1, None, b"", b"", b"")}, {}, 0, repr, tree._line, None
         )
     assert event.pid_tree == "-1"
 
@@ -148,7 +148,7 @@ def test_nothing_leaks() -> None:
             tree.enrich(events).send(None)
         assert tree.statistics()["misses"] >= 97
         with pytest.raises(TypeError):
-            broken.track(events[2:], 0, {}, tree._table.by_origin, {}, 0, tree._line, None)
+            broken.track(events[2:], 0, {}, tree._table.by_origin, {}, 0, repr, tree._line, None)
         assign(events, {events[0].origin: ("x", "y")})
 
     for _ in range(10):

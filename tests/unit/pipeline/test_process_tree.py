@@ -309,6 +309,26 @@ async def test_memory_is_bounded(new_tree: NewTree) -> None:
     assert fork.pid_tree == "1(init)->2(server)"
 
 
+@pytest.mark.parametrize("pids", [300, 100_000])
+@pytest.mark.parametrize("kinds", [("fork",), ("execve",), ("fork", "execve")])
+async def test_a_line_whose_ends_were_lost_is_bounded(new_tree: NewTree, pids: int, kinds: tuple[str, ...]) -> None:
+    """Whether ids come again or the table is full, those before do not stay for their descendants' sake."""
+    tree, at = new_tree(max_processes=1024), Life(1, 1)
+    await told(tree, at.executes(b"init"))
+    for number in range(5_000):
+        child, forked = at.forks(2 + number % pids, 2 + number)
+        events: list[ProcessEvent] = [forked] if "fork" in kinds else []
+        if "execve" in kinds:
+            events.append(child.executes(b"x"))
+        await told(tree, *events)
+        child.parent = Life(at.pid, at.start)
+        at = child
+    process, length = tree._table.by_tgid[at.pid], 0
+    while process.parent is not None:
+        process, length = process.parent, length + 1
+    assert length < 1024 + 1024 // 32 + 2
+
+
 async def test_a_chain_of_short_lived_parents_is_bounded(new_tree: NewTree) -> None:
     """A process that flees from pid to pid does not keep all its former lives in memory."""
     tree = new_tree(depth=4, max_processes=1024)
