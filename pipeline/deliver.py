@@ -43,6 +43,7 @@ class Delivery:
         self._changing = trio.Lock()
         """Held while a batch is offered and while outlets change."""
         self._reloading = trio.Lock()
+        self._started = trio.Event()
         self._no_more_batches = False
         self._deadline = math.inf
         self._needs = _needs_of({})
@@ -68,6 +69,7 @@ class Delivery:
                 self._needs = _needs_of(sinks)
                 for name, config in sinks.items():
                     await self._start(name, config)
+                self._started.set()
                 task_status.started()
                 async with receive:
                     async for batch in receive:
@@ -87,9 +89,9 @@ class Delivery:
             if self._spool is not None:
                 self._spool.spool.close()
 
-    async def _start(self, name: str, config: SinkConfig) -> None:
+    async def _start(self, name: str, config: SinkConfig, *, patient: bool = False) -> None:
         assert self._nursery is not None
-        outlet = Outlet(name, config, self._ledger, await self._backlog(name, config))
+        outlet = Outlet(name, config, self._ledger, await self._backlog(name, config), patient=patient)
         await self._nursery.start(self._serve, outlet)
         outlet.scope.deadline = self._deadline
         self._outlets[name] = outlet
@@ -124,11 +126,13 @@ class Delivery:
         """Reopen what stays, close what goes once its queue is empty, open what is new.
 
         A sink whose configuration changed is closed first, for two may not share one file; batches wait
-        meanwhile, `patience_s` at most for each. If the new one cannot be opened the old one comes back.
+        meanwhile, `patience_s` at most for each. If the new one cannot be opened the old one comes back, as soon
+        as it can be opened itself. Called while the first sinks are being opened, it waits for them.
 
         Raises:
             SinkError: a sink cannot be opened; those named before it have changed.
         """
+        await self._started.wait()
         async with self._reloading:
             needs = _needs_of(sinks)
             if not self._needs.cover(needs):
@@ -157,7 +161,7 @@ class Delivery:
                 try:
                     await self._start(name, config)
                 except SinkError:
-                    await self._start(name, present.config)
+                    await self._start(name, present.config, patient=True)
                     raise
 
     async def _batches_for_new_needs(self) -> None:

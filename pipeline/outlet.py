@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 
 import structlog
 import trio
@@ -34,8 +34,13 @@ def needs_of(config: SinkConfig) -> Needs:
 class Outlet:
     """One open sink. Its task is `run`; the other methods are called beside it."""
 
-    def __init__(self, name: str, config: SinkConfig, ledger: Ledger, backlog: Backlog | None) -> None:
-        """`backlog`: where batches wait that the sink does not take; None: they wait in the queue alone."""
+    def __init__(
+        self, name: str, config: SinkConfig, ledger: Ledger, backlog: Backlog | None, *, patient: bool = False
+    ) -> None:
+        """`backlog`: where batches wait that the sink does not take; None: they wait in the queue alone.
+
+        `patient`: a sink that cannot be opened is tried again, and batches wait, rather than that `run` fails.
+        """
         self.name = name
         self.config = config
         self.scope = trio.CancelScope()
@@ -48,6 +53,7 @@ class Outlet:
 
         self._ledger = ledger
         self._backlog = backlog
+        self._patient = patient
         self._send, self._receive = trio.open_memory_channel[Batch](config.queue_batches)
         self._sink: Sink | None = None
         self._reopen = False
@@ -81,16 +87,22 @@ class Outlet:
         """Open the sink, and deliver until there is nothing more or `scope` is cancelled.
 
         Raises:
-            SinkError: the sink cannot be opened; before `task_status.started()`.
+            SinkError: the sink cannot be opened, and is not `patient`; before `task_status.started()`.
         """
         if self._backlog is not None:
             self._ledger.resumed(self.name, await self._backlog.resume())
         try:
             with self.scope:
-                async with open_sink(self.config) as sink:
-                    self._sink = sink
+                async with AsyncExitStack() as stack:
+                    if not self._patient:
+                        self._sink = await stack.enter_async_context(open_sink(self.config))
                     task_status.started()
-                    await self._serve(sink)
+                    if self._backlog is not None:
+                        nursery = await stack.enter_async_context(trio.open_nursery())
+                        nursery.start_soon(self._backlog.fill, self._receive)
+                    if self._sink is None:
+                        self._sink = await self._open(open_sink, stack)
+                    await self._serve(self._sink)
         except* SinkClosed:
             log.info("the reader of a sink went away", sink=self.name)
             self.unread = True
@@ -98,6 +110,20 @@ class Outlet:
             self._sink = None
             await self._settle()
             self.ended.set()
+
+    async def _open(self, open_sink: Open, stack: AsyncExitStack) -> Sink:
+        """Try until it can be opened."""
+        pause = _BACKOFF_FIRST_S
+        while True:
+            try:
+                sink = await stack.enter_async_context(open_sink(self.config))
+            except SinkError as error:
+                self._note_trouble(str(error))
+                await trio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _BACKOFF_LAST_S)
+            else:
+                self._note_trouble("")
+                return sink
 
     async def _serve(self, sink: Sink) -> None:
         if self._backlog is None:
@@ -110,13 +136,11 @@ class Outlet:
                     raise
                 self._acknowledged(batch, dead)
             return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._backlog.fill, self._receive)
-            while (parcels := await self._backlog.next()) is not None:
-                batch = joined([parcel.batch for parcel in parcels])
-                dead = await self._deliver(sink, batch)
-                self._acknowledged(batch, dead)
-                await self._backlog.acknowledged()
+        while (parcels := await self._backlog.next()) is not None:
+            batch = joined([parcel.batch for parcel in parcels])
+            dead = await self._deliver(sink, batch)
+            self._acknowledged(batch, dead)
+            await self._backlog.acknowledged()
 
     def _waiting(self) -> list[Batch]:
         """What goes with the first batch: others that wait already, where the sink takes lines alone."""

@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
 
-from sinks.protocol import SinkClosed, SinkError, SinkUnavailable
+from pipeline.batch import Batch
+from pipeline.deliver import Delivery
+from pipeline.stages import new_ledger
+from sinks.protocol import SinkClosed, SinkConfig, SinkError, SinkUnavailable
 from tests.unit.pipeline.doubles import Config, Double, Shop, closed, configs, delivering, numbers
 
 PATIENCE_S = 4.0
@@ -131,6 +138,60 @@ async def test_the_old_sink_comes_back_where_the_new_one_fails() -> None:
         await running.offer(1)
     assert [sink.config.option for sink in shop.opened["a"]] == [0, 0]
     assert shop.taken() == numbers(2)
+
+
+async def test_where_the_old_sink_fails_too_it_is_tried_again(autojump_clock: trio.testing.MockClock) -> None:
+    """With neither the new nor the old sink, what the queue cannot hold is counted, and the old one comes later."""
+    shop = Shop(refused={9})
+    async with delivering(shop, configs("a", queue_batches=2)) as running:
+        shop.refused.add(0)
+        with pytest.raises(SinkError, match="a cannot be opened"):
+            await running.delivery.reload(configs("a", option=9), patience_s=PATIENCE_S)
+        await running.offer(1, 1, 1)
+        await trio.sleep(10)
+        assert running.account() == {"offered": 3, "dropped_queue": 1}
+        shop.refused.remove(0)
+        await trio.sleep(10)
+    assert shop.taken() == numbers(2)
+    assert running.account() == {"offered": 3, "delivered": 2, "dropped_queue": 1}
+
+
+async def test_without_old_and_new_sink_the_end_comes_all_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    """A sink that is still being tried at the deadline is given up, and what waited for it is counted."""
+    shop = Shop(refused={9})
+    async with delivering(shop, configs("a")) as running:
+        shop.refused.add(0)
+        with pytest.raises(SinkError):
+            await running.delivery.reload(configs("a", option=9), patience_s=PATIENCE_S)
+        await running.offer(3)
+        running.delivery.end_by(trio.current_time() + 7)
+    assert trio.current_time() == pytest.approx(7)
+    assert running.account() == {"offered": 3, "dropped_shutdown": 3}
+
+
+async def test_a_reload_waits_for_the_first_sinks(autojump_clock: trio.testing.MockClock) -> None:
+    """While the first sinks are being opened a reload opens none beside them; it changes them afterwards."""
+    shop = Shop()
+    gate = trio.Event()
+
+    @asynccontextmanager
+    async def open_slowly(config: SinkConfig) -> AsyncIterator[Double]:
+        await gate.wait()
+        async with shop.open_sink(config) as sink:
+            yield sink
+
+    delivery = Delivery(open_slowly, new_ledger())
+    send, receive = trio.open_memory_channel[Batch](0)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(nursery.start, partial(delivery.run, receive, configs("a")))
+            nursery.start_soon(partial(delivery.reload, configs("a", option=1), patience_s=PATIENCE_S))
+            await trio.sleep(10)
+            gate.set()
+            await trio.sleep(10)
+            send.close()
+    assert [sink.config.option for sink in shop.opened["a"]] == [0, 1]
+    assert closed(shop.opened["a"])
 
 
 async def test_a_new_sink_that_fails_leaves_the_others() -> None:
