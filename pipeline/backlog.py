@@ -8,9 +8,8 @@ the end still stands before those that were stored earlier.
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +18,8 @@ import structlog
 import trio
 
 from pipeline.joined import MOST, Countable
-from sinks.protocol import Schema, SinkConfig
+from pipeline.spooled import Spooled, spooled
+from sinks.protocol import SinkConfig
 from sinks.spool import SpoolFull
 
 if TYPE_CHECKING:
@@ -37,34 +37,6 @@ _BLOCKED_RETRY_S = 0.5
 _Given = TypeVar("_Given")
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Spooled:
-    """A batch from the spool, as sinks see it: lines of the schema in which it was made."""
-
-    lines: bytes
-    counts: Counts
-    stored: float
-    """When, in seconds since the epoch."""
-
-    events: tuple[()] = ()
-    boot_offset_ns: int = 0
-
-    def encoded(self, schema: Schema) -> bytes:
-        """The lines; `schema` is that of the sink, which may have had another when the batch was made."""
-        return self.lines
-
-    def pieces(self, schema: Schema) -> Sequence[bytes]:
-        """As one."""
-        return [self.lines]
-
-    def __len__(self) -> int:
-        return sum(self.counts.values())
-
-    def ages(self) -> Iterable[tuple[float, int]]:
-        """From when they were stored: the clock of their own times may be another boot's."""
-        return [(max(time.time() - self.stored, 0.0), len(self))]
 
 
 @dataclass(slots=True)
@@ -115,6 +87,7 @@ class Backlog:
         self._turn = trio.Lock()
         self._change = trio.Event()
         self._refused = False
+        self._unfit = False
         self._ended = False
 
     async def resume(self) -> Counts:
@@ -192,17 +165,40 @@ class Backlog:
         async with self._turn:
             found = await self._thread(self._spool.take, self._name, self._most)
             self._spilling = bool(found)
+            schemas = self._config.accepts
+            batches = [spooled(each.lines, each.counts, each.stored, schemas) for each in found]
             self._under_way = [
-                Parcel(each.number, Spooled(each.lines, each.counts, each.stored), stored=True) for each in found
+                Parcel(each.number, batch, stored=True) for each, batch in zip(found, batches, strict=True)
             ]
+            if not any(batches):
+                await self._done()
 
     async def acknowledged(self) -> None:
         """The sink has what `next` gave."""
+        await self._done()
+
+    async def _done(self) -> None:
+        """Forget what is under way; what the sink could not have of it counts as dropped."""
         stored = [parcel.number for parcel in self._under_way if parcel.stored]
+        for parcel in self._under_way:
+            if isinstance(parcel.batch, Spooled) and parcel.batch.lost:
+                self._dropped(self._name, parcel.batch.lost)
+                self._tell_unfit(sum(parcel.batch.lost.values()))
         self._under_way = []
         if stored:
             with trio.CancelScope(shield=True):  # they are counted as delivered already
                 await self._thread(self._spool.done, self._name, *stored)
+
+    def _tell_unfit(self, events: int) -> None:
+        """Once: all that an earlier configuration left may be so."""
+        if not self._unfit:
+            log.warning(
+                "the spool has events that this sink cannot take; they are dropped and counted",
+                sink=self._name,
+                events=events,
+                schemas=sorted(self._config.accepts),
+            )
+        self._unfit = True
 
     async def end(self, rest: list[Batch]) -> Counts:
         """Store what is in memory alone, `rest` behind it; gives what the spool then holds by kind.

@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
+from sinks.checks import check_texts
+
 Schema = Literal["smith", "ecs"]
 
 
@@ -106,6 +108,9 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reads_events: ClassVar[bool] = False
     """Whether the sink looks at a batch's events and not at its encoding alone."""
 
+    accepts: ClassVar[frozenset[Schema]] = frozenset({"smith", "ecs"})
+    """Schemas of the lines that it can deliver, such as those that wait in the spool since `schema` was another."""
+
     schema: Schema = "smith"
     """Field names and shapes of the output."""
 
@@ -124,5 +129,6 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.when_full == "spool" or self.durability == "disk"
 
     def __post_init__(self) -> None:
+        check_texts(self)
         if self.reads_events and self.spools:
             raise ValueError('when_full must be "drop" or "block", and durability "memory": this sink has no spool')

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from sinks.checks import check_host
 from sinks.protocol import Schema, SinkConfig
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -23,6 +24,8 @@ Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=3600.0)]
 
 class ElasticsearchConfig(SinkConfig, frozen=True, kw_only=True, tag="elasticsearch"):
     """A table with ``type = "elasticsearch"``."""
+
+    accepts: ClassVar[frozenset[Schema]] = frozenset({"ecs"})
 
     schema: Schema = "ecs"
     """No other: the data streams' mapping is that of ecs."""
@@ -103,13 +106,14 @@ def _check_url(host: str) -> None:
     try:
         parts = urlsplit(host)
         wrong = parts.scheme not in {"http", "https"} or not parts.hostname or bool(parts.query or parts.fragment)
-        _ = parts.port
+        wrong |= parts.port == 0
     except ValueError:
         raise ValueError(no_url) from None
     if parts.username or parts.password:
         raise ValueError("hosts must not hold a password: use user and password_file")
     if wrong:
         raise ValueError(no_url)
+    check_host(parts.hostname or "", "hosts")
 
 
 def _is_loopback(host: str) -> bool:

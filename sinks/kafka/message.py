@@ -53,24 +53,35 @@ class Messages:
     """Makes the messages of one sink."""
 
     def __init__(self, topic: str, schema: Schema, agent_id: str) -> None:
-        self._schema = schema
-        constant: tuple[Header, ...] = (("schema", schema.encode()), ("agent_id", agent_id.encode()))
+        self._schemas: tuple[Schema, Schema] = ("smith", "ecs") if schema == "smith" else ("ecs", "smith")
+        agent: Header = ("agent_id", agent_id.encode())
 
         @lru_cache(256)
-        def of_kind(data_type: int) -> tuple[str, list[Header]]:
+        def of_kind(data_type: int, schema: Schema) -> tuple[str, list[Header]]:
             number = str(data_type)
-            return topic.replace("{data_type}", number), [("data_type", number.encode()), *constant]
+            headers = [("data_type", number.encode()), ("schema", schema.encode()), agent]
+            return topic.replace("{data_type}", number), headers
 
         self._of_kind = of_kind
 
     def __call__(self, lines: bytes) -> Iterator[Message]:
         """A message a line of NDJSON. Raises msgspec.DecodeError for lines that no encoder of ours made."""
+        usual, other = self._schemas
         for line in lines.splitlines():
-            if self._schema == "smith":
-                event = _smith.decode(line)
-                data_type, key = event.data_type, event.entity_id
-            else:
-                document = _ecs.decode(line)
-                data_type, key = document.hookline.data_type, document.process.entity_id
-            topic, headers = self._of_kind(data_type)
+            schema = usual
+            try:
+                data_type, key = _read(line, usual)
+            except msgspec.ValidationError:  # stored while the sink's schema was the other
+                data_type, key = _read(line, other)
+                schema = other
+            topic, headers = self._of_kind(data_type, schema)
             yield Message(topic, key.encode() or None, line, headers)
+
+
+def _read(line: bytes, schema: Schema) -> tuple[int, str]:
+    """Kind and process."""
+    if schema == "smith":
+        event = _smith.decode(line)
+        return event.data_type, event.entity_id
+    document = _ecs.decode(line)
+    return document.hookline.data_type, document.process.entity_id

@@ -10,7 +10,7 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from pipeline.backlog import Spooled
+from pipeline.spooled import Spooled
 from sinks.kafka import KafkaConfig, open_sink
 from sinks.protocol import SinkUnavailable
 from tests.faults.flow import flowing

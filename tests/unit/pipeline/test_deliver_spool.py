@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import trio
 import trio.testing
 
-from sinks.protocol import SinkUnavailable
-from sinks.spool import SpoolConfig
-from tests.unit.pipeline.doubles import Double, Shop, configs, delivering, numbers
+from sinks.protocol import Batch, Schema, SinkUnavailable
+from sinks.spool import SpoolConfig, open_spool
+from tests.unit.pipeline.doubles import Config, Double, Shop, configs, delivering, numbers
+from tests.unit.pipeline.samples import lines, numbered
 
 
 @pytest.fixture
@@ -147,3 +150,61 @@ async def test_a_retried_batch_of_the_spool(spool: SpoolConfig) -> None:
         shop.sink().troubles = [SinkUnavailable("down")]
         await running.offer(2, 2)
     assert shop.taken() == numbers(4)
+
+
+class OnlyEcs(Config, frozen=True, kw_only=True, tag="only_ecs"):
+    """A sink that can deliver nothing else."""
+
+    accepts: ClassVar[frozenset[Schema]] = frozenset({"ecs"})
+    schema: Schema = "ecs"
+
+
+class ReadsEcs(Double):
+    """A sink that understands nothing else."""
+
+    async def deliver(self, batch: Batch) -> None:
+        self.taken += [json.loads(line)["process"]["pid"] for line in batch.encoded("ecs").splitlines()]
+
+
+def reads_ecs(sink: Double) -> None:
+    sink.__class__ = ReadsEcs
+
+
+def leave(spool: SpoolConfig, *batches: list[bytes]) -> None:
+    """What an earlier run left for the sink ``a``."""
+    with closing(open_spool(spool, lost=lambda _sink, _counts: None)) as store:
+        for batch in batches:
+            store.put("a", store.number(), {59: len(batch)}, b"".join(line + b"\n" for line in batch))
+
+
+@pytest.mark.parametrize("damage", [b"{half", b"", b'{"pid":"1"}', b"7", b'{"data_type":"59","event_id":"\xff"}'])
+async def test_a_line_that_cannot_be_read_costs_that_line(spool: SpoolConfig, damage: bytes) -> None:
+    """Of a batch from the disk what is no event is dropped and counted; the rest is delivered."""
+    one, two = lines(numbered(2), "smith")
+    leave(spool, [one, damage, two], [damage])
+    shop = Shop()
+    async with delivering(shop, configs("a", when_full="spool"), spool=spool) as running:
+        pass
+    assert shop.taken() == numbers(2)
+    assert running.account() == {"resumed": 4, "delivered": 2, "dropped_spool": 2}
+    assert stored(spool) == 0
+
+
+async def test_a_line_that_cannot_be_read_is_counted_once(spool: SpoolConfig) -> None:
+    """A batch with such a line that is not delivered stays as it is, and counts as spooled as a whole."""
+    leave(spool, [*lines(numbered(2), "smith"), b"{half"])
+    shop = Shop(prepare=shut)
+    async with delivering(shop, configs("a", when_full="spool"), spool=spool) as running:
+        await settled()
+        running.delivery.end_by(trio.current_time())
+    assert running.account() == {"resumed": 3, "spooled": 3}
+
+
+async def test_events_of_a_schema_that_the_sink_cannot_take(spool: SpoolConfig) -> None:
+    """Events that another kind of sink left under the same name are dropped and counted, and the sink goes on."""
+    leave(spool, lines(numbered(3), "smith"), lines(numbered(2), "ecs"))
+    shop = Shop(prepare=reads_ecs)
+    async with delivering(shop, {"a": OnlyEcs(when_full="spool")}, spool=spool) as running:
+        pass
+    assert shop.taken() == numbers(2)
+    assert running.account() == {"resumed": 5, "delivered": 2, "dropped_spool": 3}

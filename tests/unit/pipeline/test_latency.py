@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import batch as batch_module
-from pipeline.backlog import Spooled
 from pipeline.latency import times_of
+from pipeline.spooled import Spooled
 from probes.process.execve import Execve
 from sinks.spool import SpoolConfig
 from tests.unit.pipeline.doubles import Shop, configs, delivering
