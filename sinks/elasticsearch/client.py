@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import elastic_transport
 import trio
@@ -46,6 +47,18 @@ class _Bytes(Serializer):
 
     def loads(self, data: bytes) -> bytes:
         return data
+
+
+class _Node(elastic_transport.HttpxAsyncHttpNode):
+    """Also for IPv6 addresses: httpx wants them in brackets, and is given them without."""
+
+    def __init__(self, config: elastic_transport.NodeConfig) -> None:
+        if ":" not in config.host:
+            super().__init__(config)
+            return
+        super().__init__(config.replace(host="localhost"))
+        self._config, self._host = config, config.host
+        self.client.base_url = self.base_url
 
 
 class Client:
@@ -105,12 +118,12 @@ class Client:
 
 def _client(config: ElasticsearchConfig) -> AsyncElasticsearch:
     tls: dict[str, object] = {}
-    if any(host.startswith("https:") for host in config.hosts):
+    if any(urlsplit(host).scheme == "https" for host in config.hosts):
         tls["ssl_context"] = tls_context(config)
     try:
         return AsyncElasticsearch(
             [_with_port(host) for host in config.hosts],
-            node_class=elastic_transport.HttpxAsyncHttpNode,
+            node_class=_Node,
             serializers={_Bytes.mimetype: _Bytes()},
             connections_per_node=config.max_requests,
             request_timeout=config.timeout_s,
@@ -133,10 +146,11 @@ def authorization(config: ElasticsearchConfig) -> dict[str, str]:
 
 
 def _with_port(host: str) -> str:
-    name = host.partition("//")[2].partition("/")[0]
-    if name.rpartition(":")[2].isdigit():
+    parts = urlsplit(host)
+    if parts.port is not None:
         return host
-    return host.replace(name, f"{name}:{443 if host.startswith('https:') else 9200}", 1)
+    port = 443 if parts.scheme == "https" else 9200
+    return parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:{port}").geturl()
 
 
 def tls_context(config: ElasticsearchConfig) -> ssl.SSLContext:
@@ -168,6 +182,8 @@ def _secret(file: str, variable: str, key: str) -> str:
             raise SinkError(f"{key}_file: {file} cannot be read ({_words(error)})") from None
     else:
         secret = os.environ.get(variable, "")
+    if key == "api_key" and not (secret.isascii() and secret.isprintable()):
+        raise SinkError(f"{key}_file or {key}_env: no encoded API key, which has ASCII letters, digits and = alone")
     if not secret:
         raise SinkError(f"{key}_file: {file} is empty" if file else f"{key}_env: the variable {variable} is not set")
     return secret

@@ -38,3 +38,8 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True, tag="file"):
 
     fsync_interval_s: Interval = 1.0
     """Seconds between two fsyncs with ``fsync = "interval"``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.rotate_age_s < 1:
+            raise ValueError("rotate_age_s must be 0 or at least 1")

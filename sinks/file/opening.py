@@ -37,8 +37,6 @@ def open_regular(path: str) -> tuple[int, bool]:
         fd, created = _open(path)
     except OSError as error:
         raise SinkError(_sentence(path, error)) from error
-    except ValueError as error:
-        raise SinkError(f"{path!r} holds a NUL character; choose a path without one") from error
     try:
         _refuse_odd(path, os.fstat(fd).st_mode)
         if created:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from sinks.checks import check_host
 from sinks.protocol import SinkConfig
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -55,9 +56,23 @@ class KafkaConfig(SinkConfig, frozen=True, kw_only=True, tag="kafka"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for server in self.servers:
+            _check_server(server)
         if self.security.startswith("sasl") and not (self.user and self.password_file):
             raise ValueError(f'user and password_file are needed with security = "{self.security}"')
         if bool(self.cert_file) != bool(self.key_file):
             raise ValueError("cert_file and key_file need each other")
         if "{" in self.topic.replace("{data_type}", "") or "}" in self.topic.replace("{data_type}", ""):
             raise ValueError("topic may hold {data_type} and no other braces")
+
+
+def _check_server(server: str) -> None:
+    """As the client reads it: HOST, HOST:PORT, IPv6 or [IPv6]:PORT."""
+    host, colon, port = server.rpartition(":")
+    if not colon or server.endswith("]") or (server.count(":") > 1 and "[" not in server):
+        host, port = server, "9092"
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 1 << 16):
+        raise ValueError(f"servers must have ports from 1 to 65535, as in localhost:9092, which {server!r} has not")
+    check_host(host, "servers")

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from sinks.checks import check_texts
+
 _MIB = 1 << 20
 
 
@@ -24,3 +26,9 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     when_full: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
     """At `max_bytes`, or on a full disk: which batches are given up, or let the pipeline wait."""
+
+    def __post_init__(self) -> None:
+        check_texts(self)
+        # SQLite takes some others as special, such as ":memory:", and keeps nothing then.
+        if not self.path.startswith("/"):
+            raise ValueError("path must be absolute, as in /var/lib/hookline/spool.db")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elastic_transport import HttpxAsyncHttpNode
 
 from sinks.elasticsearch import ElasticsearchConfig, open_sink
+from sinks.elasticsearch.client import Client
 from sinks.protocol import SinkError
 
 
@@ -19,6 +21,12 @@ from sinks.protocol import SinkError
         ({"hosts": ("localhost:9200",)}, 'hosts must be URLs such as .*, not "localhost:9200"'),
         ({"hosts": ("http://a:b@127.0.0.1",)}, "must not hold a password"),
         ({"hosts": ("http://127.0.0.1:99999",)}, "hosts must be URLs"),
+        ({"hosts": ("http://127.0.0.1:0",)}, "hosts must be URLs"),
+        ({"hosts": ("http://a..b:9200",)}, "hosts must name hosts, which 'a..b' is not"),
+        ({"hosts": (f"http://{'a' * 64}:9200",)}, "hosts must name hosts"),
+        ({"hosts": ("http://xn--a:9200",)}, "hosts must name hosts, which 'xn--a' is not"),
+        ({"ca_file": "a\0b"}, "ca_file must not hold a NUL"),
+        ({"hosts": ("http://a\0b:1",)}, "hosts must not hold a NUL"),
         ({"cert_file": "x"}, "need each other"),
         ({"user": "x"}, "need each other"),
         ({"password_file": "x"}, "need each other"),
@@ -50,6 +58,34 @@ async def test_files_that_cannot_be_used(keys: dict[str, Any], sentence: str) ->
     with pytest.raises(SinkError, match=sentence):
         async with open_sink(ElasticsearchConfig(**keys)):
             pass
+
+
+@pytest.mark.parametrize("key", ["ä", "a\x7fb"])
+async def test_an_api_key_that_no_header_can_hold(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API key with other characters is refused when the sink is opened, not with the first request."""
+    monkeypatch.setenv("HOOKLINE_TEST_KEY", key)
+    with pytest.raises(SinkError, match="no encoded API key"):
+        async with open_sink(ElasticsearchConfig(api_key_env="HOOKLINE_TEST_KEY")):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("http://[::1]:9201", "http://[::1]:9201"),
+        ("http://[::1]", "http://[::1]:9200"),
+        ("http://h", "http://h:9200"),
+        ("https://s/es", "https://s:443/es"),
+        ("http://h:", "http://h:9200"),
+        ("http://b\u00fccher:1", "http://xn--bcher-kva:1"),
+    ],
+)
+def test_where_requests_go(host: str, url: str) -> None:
+    """To the address that the configuration names, IPv6 or not, and to the usual port where it names none."""
+    client = Client(ElasticsearchConfig(hosts=(host,)))
+    (node,) = client._client.transport.node_pool.all()
+    assert isinstance(node, HttpxAsyncHttpNode)
+    assert (node.base_url, str(node.client.base_url).removesuffix("/")) == (url, url.replace(":443", ""))
 
 
 async def test_opening_needs_no_server(tmp_path: Path) -> None:

@@ -230,3 +230,10 @@ def test_what_cannot_be_deleted_is_told(bench: Bench) -> None:
         put(spool, "kafka", 1)
         assert taken(spool, "kafka") == [1]
         assert spool.statistics().items() >= {"undeleted": 0, "delete_errors": 1}.items()
+
+
+@pytest.mark.parametrize("path", [":memory:", "file:spool?mode=memory", "spool.db", "/tmp/a\0b"])
+def test_paths_that_are_refused(path: str) -> None:
+    """No path that SQLite takes as something else, or the system not at all."""
+    with pytest.raises(ValueError, match="path must"):
+        SpoolConfig(path=path)
