@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -55,6 +55,8 @@ class DeadLetters:
         lines = [self._encoder.encode(letter) + b"\n" for letter in letters]
         with self._open() as file:
             start = file.seek(0, os.SEEK_END)
+            if start and os.pread(file.fileno(), 1, start - 1) != b"\n":  # a crash left a line unfinished
+                file.write(b"\n")
             try:
                 file.write(b"".join(lines))
                 file.flush()
@@ -77,7 +79,7 @@ class DeadLetters:
                 os.replace(self._path, self._older)
                 self.overwritten += gone
         while True:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             file = open(fd, "ab", buffering=1 << 16)  # noqa: SIM115 - the caller closes it
             # A replay may have renamed the file just now; it reads under the same lock.
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -95,12 +97,13 @@ def _lines_in(path: Path) -> int:
         return 0
 
 
-def read(path: Path) -> Iterator[DeadLetter]:
+def read(path: Path, damaged: Callable[[str, bytes], None]) -> Iterator[DeadLetter]:
     """The letters in `path`, oldest first, those of ``PATH.1`` before them.
+
+    `damaged` is told of each line that is none: a sentence with file and number, and the line.
 
     Raises:
         OSError: `path` cannot be read.
-        msgspec.DecodeError: a line is no letter; the message names file and line.
     """
     decoder = msgspec.json.Decoder(DeadLetter)
     older = path.with_name(f"{path.name}.1")
@@ -108,6 +111,8 @@ def read(path: Path) -> Iterator[DeadLetter]:
         with each.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield decoder.decode(line)
-                except msgspec.DecodeError as error:
-                    raise msgspec.DecodeError(f"{each}: line {number} is no dead letter: {error}") from None
+                    letter = decoder.decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    damaged(f"{each}: line {number} is no dead letter: {error}", line)
+                else:
+                    yield letter

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,35 +22,38 @@ def show(config: ElasticsearchConfig | KafkaConfig, *, as_json: bool) -> int:
     """Print every letter; gives the exit code."""
     path = Path(config.dead_letter_file)
     none = True
-    try:
-        for letter in _letters(path):
-            none = False
-            if as_json:
-                emit(msgspec.json.encode(letter).decode() + "\n")
-            else:
-                emit(f"{letter.time:%Y-%m-%dT%H:%M:%SZ}  {letter.sink}  {printable(letter.reason)}\n")
-    except msgspec.DecodeError as error:
-        complain(str(error))
+    damaged: list[str] = []
+    for letter in _letters(path, lambda sentence, _line: damaged.append(sentence)):
+        none = False
+        if as_json:
+            emit(msgspec.json.encode(letter).decode() + "\n")
+        else:
+            emit(f"{letter.time:%Y-%m-%dT%H:%M:%SZ}  {letter.sink}  {printable(letter.reason)}\n")
+    for sentence in damaged:
+        complain(sentence)
+    if damaged:
         return FAILED
     if none and not as_json:
         emit("no dead letters\n")
     return 0
 
 
-def _letters(path: Path) -> Iterator[DeadLetter]:
+def _letters(path: Path, damaged: Callable[[str, bytes], None]) -> Iterator[DeadLetter]:
     if path.exists() or path.with_name(f"{path.name}.1").exists():
-        yield from read(path)
+        yield from read(path, damaged)
 
 
 def send_again(config: ElasticsearchConfig) -> int:
     """Replay; gives the exit code."""
     try:
-        sent, refused = trio.run(replay, config)
+        outcome = trio.run(replay, config)
     except SinkUnavailable as error:
         complain(f"the dead letters are kept, for the server takes nothing: {error}")
         return FAILED
-    except msgspec.DecodeError as error:
-        complain(str(error))
-        return FAILED
-    emit(f"delivered {sent}, refused again {refused}\n")
-    return FAILED if refused else 0
+    emit(f"delivered {outcome.delivered}, refused again {outcome.refused}\n")
+    if outcome.damaged:
+        complain(
+            f"{outcome.damaged} lines of {config.dead_letter_file} hold no document that can be sent; "
+            f"they are kept in {config.dead_letter_file}.damaged"
+        )
+    return FAILED if outcome.refused or outcome.damaged else 0

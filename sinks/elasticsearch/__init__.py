@@ -12,6 +12,7 @@ from sinks.protocol import Sink
 
 if TYPE_CHECKING:
     from sinks.elasticsearch.client import Client
+    from sinks.elasticsearch.letters import Replayed
 
 __all__ = ["ElasticsearchConfig", "Refused", "Unreachable", "connect", "import_into_kibana", "open_sink", "replay"]
 
@@ -39,7 +40,7 @@ async def import_into_kibana(config: ElasticsearchConfig, url: str, ndjson: byte
     await import_into_kibana(config, url, ndjson)
 
 
-async def replay(config: ElasticsearchConfig) -> tuple[int, int]:
+async def replay(config: ElasticsearchConfig) -> Replayed:
     """Send the dead letters again; see `sinks.elasticsearch.letters`."""
     from sinks.elasticsearch.letters import replay
 

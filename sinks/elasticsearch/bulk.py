@@ -101,6 +101,14 @@ def _spelt_out(line: bytes, namespace: bytes) -> bytes:
     return _ACTION % (index, namespace, document.event.id.encode()) + line + b"\n"
 
 
+def is_document(line: bytes) -> bool:
+    """Whether `bulks` can make something of it."""
+    try:
+        return _beginning(line) is not None or bool(_spelt_out(line, b""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+
+
 def _first(body: bytes, max_bytes: int) -> int:
     """Where the first request of `body` ends."""
     if len(body) <= max_bytes:

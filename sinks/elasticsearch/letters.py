@@ -11,7 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from sinks import deadletters
+from sinks.elasticsearch.bulk import is_document
 from sinks.elasticsearch.config import ElasticsearchConfig
 from sinks.elasticsearch.sink import open_sink
 from sinks.protocol import EventView, Schema
@@ -37,30 +40,65 @@ class _Documents:
         return len(self.lines)
 
 
-async def replay(config: ElasticsearchConfig) -> tuple[int, int]:
-    """Send every letter of ``config.dead_letter_file`` again; gives those delivered and those refused again.
+@dataclass
+class Replayed:
+    """What became of the letters."""
 
-    What is refused again is in the file anew. Where the server goes away meanwhile, nothing is lost: what was set
-    aside is the next replay's.
+    delivered: int = 0
+    refused: int = 0
+    """Again; they are in the file anew."""
+
+    damaged: int = 0
+    """Lines that are no letters, or hold no document: they are in ``FILE.damaged`` now."""
+
+
+async def replay(config: ElasticsearchConfig) -> Replayed:
+    """Send every letter of ``config.dead_letter_file`` again.
+
+    Where the server goes away meanwhile, nothing is lost: what was set aside is the next replay's.
 
     Raises:
         SinkUnavailable: the server takes nothing now.
-        SinkError, OSError, msgspec.DecodeError: credentials or the file cannot be read.
+        SinkError, OSError: credentials or the file cannot be read.
     """
     path = Path(config.dead_letter_file)
-    sent = again = 0
+    outcome = Replayed()
     async with open_sink(config) as sink:
         for aside in _set_aside(path):
-            for letters in _chunks(deadletters.read(aside)):
-                dead = await sink.deliver(_Documents([bytes(letter.event) for letter in letters]))
+            damaged: list[bytes] = []
+            for documents in _chunks(_documents(aside, damaged)):
+                dead = await sink.deliver(_Documents(documents))
                 refused = sum((dead or {}).values())
-                sent, again = sent + len(letters) - refused, again + refused
+                outcome.delivered += len(documents) - refused
+                outcome.refused += refused
+            _keep(damaged, path.with_name(f"{path.name}.damaged"))
+            outcome.damaged += len(damaged)
             aside.unlink()
-    return sent, again
+    return outcome
 
 
-def _chunks(letters: Iterator[deadletters.DeadLetter]) -> Iterator[list[deadletters.DeadLetter]]:
-    while some := list(itertools.islice(letters, _AT_ONCE)):
+def _documents(path: Path, damaged: list[bytes]) -> Iterator[bytes]:
+    """Those of the letters in `path`; lines that have none go to `damaged`."""
+    for letter in deadletters.read(path, lambda _sentence, line: damaged.append(line)):
+        document = bytes(letter.event)
+        if is_document(document):
+            yield document
+        else:
+            damaged.append(msgspec.json.encode(letter))
+
+
+def _keep(lines: list[bytes], path: Path) -> None:
+    if not lines:
+        return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "ab") as file:
+        file.writelines(line.rstrip(b"\n") + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _chunks(documents: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while some := list(itertools.islice(documents, _AT_ONCE)):
         yield some
 
 

@@ -21,6 +21,7 @@ from pipeline.setup.elasticsearch import setup
 from sinks.deadletters import read
 from sinks.elasticsearch import ElasticsearchConfig, replay
 from sinks.elasticsearch import sink as sink_module
+from sinks.elasticsearch.letters import Replayed
 from tests.servers.elasticsearch import Elasticsearch
 from tests.servers.feeding import SINK, Feed, config_for, expected, feeding, ids
 
@@ -126,16 +127,16 @@ async def test_one_document_of_a_hundred(open_server: Elasticsearch, tmp_path: P
         await feed.executions(99, comm=b"42")
         await feed.executions(1, comm=b"ls")
     assert (feed.total("delivered"), feed.total("dead_letter")) == (99, 1)
-    (letter,) = read(Path(config.dead_letter_file))
+    (letter,) = read(Path(config.dead_letter_file), lambda sentence, _line: pytest.fail(sentence))
     assert "failed to parse field [process.name]" in letter.reason
     assert Path(config.dead_letter_file).stat().st_mode & 0o777 == 0o600
     assert len(ids(open_server, config)) == 99
 
-    assert await replay(config) == (0, 1)
+    assert await replay(config) == Replayed(refused=1)
     open_server.ask("DELETE", path)
     rolled = open_server.ask("POST", f"/logs-hookline.process-{config.namespace}/_rollover")
     assert rolled["rolled_over"] is True, rolled
-    assert await replay(config) == (1, 0)
+    assert await replay(config) == Replayed(delivered=1)
     assert ids(open_server, config) == expected(feed)
     assert not Path(config.dead_letter_file).exists()
 

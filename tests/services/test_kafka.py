@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trio
 
-from pipeline.backlog import Spooled
+from pipeline.spooled import Spooled
 from sinks.deadletters import read
 from sinks.kafka import KafkaConfig, open_sink
 from sinks.protocol import SinkError, SinkUnavailable
@@ -97,7 +97,7 @@ async def test_too_large_for_the_producer_and_for_the_broker(kafka: Kafka, setti
         assert await sink.deliver(batch(*lines)) == {59: 2}
         assert not await sink.deliver(batch(event(5)))
     assert numbers(kafka, topic) == [0, 2, 4, 5]
-    letters = list(read(Path(settings["dead_letter_file"])))
+    letters = list(read(Path(settings["dead_letter_file"]), lambda sentence, _line: pytest.fail(sentence)))
     assert sorted(bytes(each.event) + b"\n" for each in letters) == sorted([lines[1], lines[3]])
     assert all("larger than" in each.reason for each in letters)
 

@@ -429,6 +429,11 @@ def test_dead_letters_of_either_kind(captured: Captured, tmp_path: Path, kind: s
     DeadLetters(file, 1 << 20).append([DeadLetter("x", "too large", msgspec.Raw(b"{}"))])
     assert invoke(["deadletter", "list", "--config", str(config)]) == 0
     assert captured.readouterr().out.endswith("  x  too large\n")
+    file.write_bytes(b"{half a li\n" + file.read_bytes())
+    assert invoke(["deadletter", "list", "--config", str(config)]) == 1
+    told = captured.readouterr()
+    assert told.out.endswith("  x  too large\n")
+    assert "line 1 is no dead letter" in told.err
 
 
 def test_a_ledger_that_cannot_be_written(

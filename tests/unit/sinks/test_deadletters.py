@@ -11,10 +11,20 @@ import msgspec
 import pytest
 
 from sinks.deadletters import DeadLetter, DeadLetters, read
+from sinks.elasticsearch import ElasticsearchConfig, replay
+from sinks.elasticsearch.letters import Replayed
 
 
 def letter(number: int, size: int = 0) -> DeadLetter:
     return DeadLetter("es", f"reason {number}", msgspec.Raw(b'{"n": %d,  "pad":"%s"}' % (number, b"x" * size)))
+
+
+def found_in(path: Path) -> list[DeadLetter]:
+    """All letters; there must be nothing else."""
+    damaged: list[str] = []
+    found = list(read(path, lambda sentence, _line: damaged.append(sentence)))
+    assert not damaged
+    return found
 
 
 def test_letters_come_back(tmp_path: Path) -> None:
@@ -22,7 +32,7 @@ def test_letters_come_back(tmp_path: Path) -> None:
     path = tmp_path / "dead" / "letters.ndjson"
     for start in (0, 2):
         DeadLetters(path, 1 << 20).append([letter(start), letter(start + 1)])
-    found = list(read(path))
+    found = found_in(path)
     assert [each.reason for each in found] == [f"reason {number}" for number in range(4)]
     assert [bytes(each.event) for each in found] == [bytes(letter(number).event) for number in range(4)]
 
@@ -45,7 +55,7 @@ def test_it_is_bounded(tmp_path: Path) -> None:
         letters.append([letter(number, 1000)])
     assert sorted(tmp_path.iterdir()) == [path, tmp_path / "letters.1"]
     assert sum(each.stat().st_size for each in tmp_path.iterdir()) < 25_000
-    kept = [each.reason for each in read(path)]
+    kept = [each.reason for each in found_in(path)]
     assert kept == [f"reason {number}" for number in range(100 - len(kept), 100)]
     assert letters.statistics() == {"dead_letters": 100, "dead_letters_overwritten": 100 - len(kept)}
     assert len(kept) < 25
@@ -58,10 +68,31 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
         DeadLetters(tmp_path / "letters", 100).append([letter(1)])
 
 
-def test_a_line_that_is_no_letter(tmp_path: Path) -> None:
-    """A damaged file is an error that names the line."""
+@pytest.mark.parametrize("torn", [b"{half a li", b'{"sink":"\xff"'])
+def test_a_line_that_is_no_letter(tmp_path: Path, torn: bytes) -> None:
+    """A line that a crash left unfinished is told by its number, and costs neither those before nor those after it."""
     path = tmp_path / "letters"
     DeadLetters(path, 1000).append([letter(1)])
-    path.write_bytes(path.read_bytes() + b"{half a li")
-    with pytest.raises(msgspec.DecodeError, match="line 2 is no dead letter"):
-        list(read(path))
+    path.write_bytes(path.read_bytes() + torn)
+    DeadLetters(path, 1000).append([letter(2)])
+    damaged: list[tuple[str, bytes]] = []
+    found = [each.reason for each in read(path, lambda *told: damaged.append(told))]
+    assert found == ["reason 1", "reason 2"]
+    ((sentence, line),) = damaged
+    assert sentence.startswith(f"{path}: line 2 is no dead letter")
+    assert line == torn + b"\n"
+
+
+async def test_a_replay_sets_damaged_lines_aside(tmp_path: Path) -> None:
+    """Lines that hold no document are kept beside the file and counted: they hold up no later replay."""
+    path = tmp_path / "letters"
+    DeadLetters(path, 1000).append([letter(1)])
+    no_document = path.read_bytes()
+    path.write_bytes(b"{half a li\n" + no_document)
+    config = ElasticsearchConfig(hosts=("http://127.0.0.1:9",), dead_letter_file=str(path))
+    assert await replay(config) == Replayed(damaged=2)
+    aside = tmp_path / "letters.damaged"
+    assert sorted(tmp_path.iterdir()) == [aside]
+    assert sorted(aside.read_bytes().splitlines()) == sorted([b"{half a li", no_document.rstrip()])
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+    assert await replay(config) == Replayed()
