@@ -29,7 +29,10 @@ async def keep_host(tell: Callable[[Host], None], known: Host, every_s: float) -
         while True:
             with trio.move_on_after(every_s):
                 await _changed(changes)
-            host = await trio.to_thread.run_sync(Host.current)
+            try:
+                host = await trio.to_thread.run_sync(Host.current)
+            except (OSError, RuntimeError):  # no descriptor or no thread is to be had just now
+                continue
             if host != known:
                 tell(host)
                 known = host

@@ -10,7 +10,9 @@ import socket
 from pathlib import Path
 
 import pytest
+import trio
 
+from pipeline.enrich.addresses import keep_host
 from pipeline.enrich.host import Host, run_id
 from probes.event import UNKNOWN
 
@@ -45,3 +47,31 @@ def test_runs_have_ids_of_their_own() -> None:
     assert len(ids) == 3
     assert all(len(bytes.fromhex(each)) == 8 for each in ids)
     assert run_id("boot", 1) in ids
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_host_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a descriptor or a thread for a moment, the host is looked at again later."""
+    errors: list[Exception] = [OSError(24, "Too many open files"), RuntimeError("can't start new thread")]
+    known, told = Host("a", "192.0.2.1", "", ""), list[Host]()
+    other = Host("b", "192.0.2.1", "", "")
+
+    def current() -> Host:
+        if errors:
+            raise errors.pop()
+        return other
+
+    monkeypatch.setattr(Host, "current", current)
+    monkeypatch.setattr("pipeline.enrich.addresses._subscribed", nothing)
+    with trio.CancelScope() as until_told:
+
+        def tell(host: Host) -> None:
+            told.append(host)
+            until_told.cancel()
+
+        await keep_host(tell, known, 1.0)
+    assert told == [other]
+
+
+async def nothing() -> None:
+    """No netlink socket."""
