@@ -13,13 +13,22 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 _LARGEST = 32 << 20
-"""Bytes of a file that is read; ``containers.json`` has about 1 KiB a container."""
+"""Bytes of a file of root's that is read; ``containers.json`` has about 1 KiB a container."""
+
+_LARGEST_CONFIG = 64 << 10
+_LARGEST_LIST = 1 << 20
+"""The same of other users' files, ``config.json`` and ``containers.json``: who writes them may want to do harm."""
+
+_MOST_ENTRIES = 256
+_MOST_STORES = 8
+"""Entries of a user's storage that are looked at, and folders of containers among them."""
 
 _ROOTLESS = ".local/share/containers/storage"
 """Podman's storage below a user's home."""
@@ -34,6 +43,14 @@ class Roots(NamedTuple):
     docker: tuple[str, ...]
     containerd: tuple[str, ...]
     storage: tuple[str, ...]
+
+
+class _Stored(msgspec.Struct):
+    """What is wanted of an entry of ``containers.json``."""
+
+    id: str = ""
+    names: list[str] | None = None
+    metadata: str | None = None
 
 
 class Description(NamedTuple):
@@ -60,13 +77,17 @@ def describe(container: str, owner: int, home: str, roots: Roots) -> Description
         if (config := _read(path, owner)) is not None:
             return _containerd(_texts(_object(config).get("annotations")))
     for root in roots.storage:
-        for folder in _folders(Path(root)):
-            if folder.name.endswith("-containers"):
-                config = _read(folder / container / "userdata/config.json", owner)
-                if config is not None:
-                    stored = _stored(container, _read(folder / "containers.json", owner))
-                    return _storage(_texts(_object(config).get("annotations")), stored)
+        for folder in _stores(Path(root), owner):
+            config = _read(folder / container / "userdata/config.json", owner)
+            if config is not None:
+                stored = _stored(container, _read(folder / "containers.json", owner, list[_Stored], _LARGEST_LIST))
+                return _storage(_texts(_object(config).get("annotations")), stored)
     return None
+
+
+def _stores(root: Path, owner: int) -> list[Path]:
+    found = [each for each in _folders(root, _MOST_ENTRIES if owner else None) if each.name.endswith("-containers")]
+    return found[:_MOST_STORES] if owner else found
 
 
 def _below(roots: tuple[str, ...], folder: str, *rest: str) -> Iterator[Path]:
@@ -75,28 +96,30 @@ def _below(roots: tuple[str, ...], folder: str, *rest: str) -> Iterator[Path]:
             yield namespace.joinpath(*rest)
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: Path, most: int | None = None) -> list[Path]:
     try:
-        return sorted(path.iterdir())
+        with os.scandir(path) as entries:
+            return sorted(path / entry.name for entry in islice(entries, most))
     except OSError:
         return []
 
 
-def _read(path: Path, owner: int) -> Any:
+def _read(path: Path, owner: int, kind: Any = Any, most_of_users: int = _LARGEST_CONFIG) -> Any:
     """The JSON of a file of `owner`; None where there is none that counts."""
     try:
         # O_NONBLOCK: a FIFO in the file's place must not hold the worker.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return None
+    largest = most_of_users if owner else _LARGEST
     with open(fd, "rb") as file:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != owner or status.st_size > _LARGEST:
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != owner or status.st_size > largest:
             return None
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return None
         try:
-            read = msgspec.json.decode(file.read(_LARGEST))
+            read = msgspec.json.decode(file.read(largest), type=kind)
         except (OSError, msgspec.DecodeError, RecursionError):
             return None
     return read if isinstance(read, dict | list) else None
@@ -139,17 +162,15 @@ def _containerd(annotations: Mapping[str, str]) -> Description:
     )
 
 
-def _stored(container: str, containers: Any) -> Mapping[str, Any]:
+def _stored(container: str, containers: list[_Stored] | None) -> _Stored:
     """The entry of a container in ``containers.json``."""
-    entries = containers if isinstance(containers, list) else []
-    return next((each for each in entries if isinstance(each, dict) and each.get("id") == container), {})
+    return next((each for each in containers or () if each.id == container), _Stored())
 
 
-def _storage(annotations: Mapping[str, str], stored: Mapping[str, Any]) -> Description:
-    names = stored.get("names")
-    name = _text(names[0]) if isinstance(names, list) and names else ""
+def _storage(annotations: Mapping[str, str], stored: _Stored) -> Description:
+    name = _text(stored.names[0]) if stored.names else ""
     try:
-        metadata = msgspec.json.decode(str(stored.get("metadata")))
+        metadata = msgspec.json.decode(stored.metadata or "")
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         metadata = None
     image = _texts(metadata).get("image-name", "")

@@ -196,3 +196,20 @@ def test_any_json(tmp_path_factory: pytest.TempPathFactory, first: object, secon
         found = describe(ID, 0, "", roots)
         assert found is None or "\0" not in "".join(found)
         (root / name).unlink()
+
+
+@pytest.mark.parametrize(("owner", "is_read"), [(0, True), (1000, False)], indirect=["owner"])
+def test_large_files(owner: int, is_read: bool, tmp_path: Path) -> None:
+    """A user without rights is believed no large files; root's are read."""
+    root = tmp_path / ".local/share/containers/storage"
+    roots = written(root, {f"{STORAGE}/{ID}/userdata/config.json": {**PODMAN, "process": "x" * (64 << 10)}})
+    assert describe(ID, owner, str(tmp_path), roots) == (Description("podman") if is_read else None)
+
+
+@pytest.mark.parametrize("owner", [1000], indirect=True)
+def test_many_folders(owner: int, tmp_path: Path) -> None:
+    """Of a user's folders only some are looked at."""
+    for number in range(20):
+        (tmp_path / f".local/share/containers/storage/{number:02}-containers").mkdir(parents=True)
+    written(tmp_path / ".local/share/containers/storage", {f"x-containers/{ID}/userdata/config.json": PODMAN})
+    assert describe(ID, owner, str(tmp_path), Roots((), (), ())) is None
