@@ -76,7 +76,11 @@ class Watch:
             full = began >= next_full
             looked_at = tuple(self._waiting)
             self._new = trio.Event()
-            done = await trio.to_thread.run_sync(uprobes.search, () if full else looked_at, most, _tell)
+            done = False
+            try:
+                done = await trio.to_thread.run_sync(uprobes.search, () if full else looked_at, most, _tell)
+            except RuntimeError:  # no thread is to be had just now
+                log.warning("no thread for a search for files to attach to can be had")
             for tgid in looked_at:
                 self._waiting[tgid] -= 1
                 if not self._waiting[tgid]:
@@ -84,7 +88,8 @@ class Watch:
             now = trio.current_time()
             rest = (now - began) * _REST
             if full:
-                next_full = now + (max(every_s, rest) if done else 0)
+                # Soon again after a failure, but not at once: who makes searches fail must make no load.
+                next_full = now + (max(every_s, rest) if done else max(_BETWEEN_S, min(every_s, rest)))
             else:
                 await trio.sleep(rest)
             with trio.move_on_at(min(next_full, now + _BETWEEN_S) if self._waiting else next_full):

@@ -108,7 +108,7 @@ class Containers:
         with trio.move_on_after(self._wait_s) as waited:
             async with trio.open_nursery() as nursery:
                 for cgroup, its_events in waiting.items():
-                    nursery.start_soon(self._find, cgroup, its_events, answers)
+                    nursery.start_soon(self._find_or_not, cgroup, its_events, answers)
         if waited.cancelled_caught:
             self._is_stuck = True
         for cgroup, its_events in waiting.items():
@@ -117,6 +117,12 @@ class Containers:
                 self._keep_for_now(cgroup, _NOWHERE, _DEAD_MOUNT_S)
             for event in its_events:
                 event.container = answers.get(cgroup, _NOWHERE)
+
+    async def _find_or_not(self, cgroup: int, events: list[ProcessEvent], answers: dict[int, str]) -> None:
+        try:
+            await self._find(cgroup, events, answers)
+        except RuntimeError:  # no thread is to be had just now
+            answers[cgroup] = self._keep_for_now(cgroup, _NOWHERE)
 
     async def _find(self, cgroup: int, events: list[ProcessEvent], answers: dict[int, str]) -> None:
         self._for_now.pop(cgroup, None)

@@ -84,6 +84,8 @@ class Workers:
         self._workers: list[_Worker] = []
         self._token: trio.lowlevel.TrioToken | None = None
         self._collected: Callable[[], None] = lambda: None
+        self._is_short = False
+        """Whether the last thread that was wanted could not be had."""
         self.replaced = 0
 
     def start(self, collected: Callable[[], None]) -> None:
@@ -96,11 +98,20 @@ class Workers:
         if len(self._workers) - self.hung < self._number:
             self._add()
 
-    def _add(self) -> None:
+    def _add(self) -> bool:
         worker = _Worker()
         self._workers.append(worker)
-        # Daemons: one that is stuck must not hold up the end.
-        threading.Thread(target=self._run, args=(worker,), name="hookline-hash", daemon=True).start()
+        try:
+            # Daemons: one that is stuck must not hold up the end.
+            threading.Thread(target=self._run, args=(worker,), name="hookline-hash", daemon=True).start()
+        except RuntimeError:  # none is to be had just now: the next call tries again
+            self._workers.remove(worker)
+            if not self._is_short:
+                log.warning("no thread for hashing files can be had: files wait for one")
+            self._is_short = True
+            return False
+        self._is_short = False
+        return True
 
     def _run(self, worker: _Worker) -> None:
         while not worker.is_replaced and (task := self._tasks.get()) is not None:
@@ -129,10 +140,11 @@ class Workers:
     def replace_stuck(self) -> None:
         """Put others in the place of those that are stuck; call now and then."""
         for worker in self._stuck():
-            if not worker.is_replaced and self.hung < self._most_hung:
+            if not worker.is_replaced and self.hung < self._most_hung and self._add():
                 worker.is_replaced = True
                 self.replaced += 1
-                self._add()
+        if self._is_short and self.queued and len(self._workers) - self.hung < self._number:
+            self._add()
 
     def _stuck(self) -> list[_Worker]:
         late = time.monotonic() - self._hung_s

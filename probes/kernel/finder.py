@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -29,6 +30,12 @@ _MOST_ROOTS = 1024
 
 _LONGEST_NAME = 512
 """Characters of what is about to be opened that are told; beyond, what begins alike is avoided alike."""
+
+_PART = 256
+"""Files of one message: far below what a socket's buffer takes."""
+
+_MOST_REFUSED = 16
+"""Files of one process that cannot be attached to; of one with more, no others are tried in that search."""
 
 _NICE = 10
 
@@ -69,11 +76,13 @@ class Attached(msgspec.Struct, frozen=True, tag=True):
 
 
 class Found(msgspec.Struct, frozen=True, tag=True):
-    """All files that were come across, in the end."""
+    """Files that were come across, in the end; in parts, since a message has no room for many."""
 
     keys: tuple[FileId, ...]
     left_out: int
     """Files that there was no room for."""
+
+    is_more_to_come: bool = False
 
 
 Message = Opening | Attached | Found
@@ -92,13 +101,18 @@ class _Finder:
         self._seen: set[tuple[object, ...]] = set()
         self._room = search.room
         self._left_out = 0
+        self._refused: Counter[int] = Counter()
+        """By process."""
 
     def run(self) -> None:
         for pid in self._search.pids or files.pids():
             namespace = files.namespace_of(pid)
             if namespace is not None:
                 self._look_at(pid, namespace)
-        self._send(Found(tuple(self._found), self._left_out), ())
+        keys = tuple(self._found)
+        for at in range(0, len(keys), _PART):
+            self._send(Found(keys[at : at + _PART], self._left_out, is_more_to_come=True), ())
+        self._send(Found((), self._left_out), ())
 
     def _look_at(self, pid: int, namespace: int) -> None:
         if not self._may_open(namespace, "/"):
@@ -129,7 +143,7 @@ class _Finder:
             return  # gone meanwhile, or nothing that a program could have mapped
 
     def _attach(self, key: FileId, place: files.Place, kind: Files, hooks: list[tuple[Hook, int]], fd: int) -> None:
-        if not self._room:
+        if not self._room or self._refused[place.pid] >= _MOST_REFUSED:
             self._left_out += 1
             return
         self._known.add(key)
@@ -147,6 +161,7 @@ class _Finder:
             _close(links)
             links = []
         self._room -= bool(links)
+        self._refused[place.pid] += not links
         self._send(Attached(key, kind.name, to_text(place.path), place.pid, reason), links)
         _close(links)
 

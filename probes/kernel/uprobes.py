@@ -34,6 +34,9 @@ _PATIENCE_S = 20.0
 _SEARCH_S = 60.0
 """How long it may take altogether."""
 
+_QUIET_S = 10.0
+"""Between two lines on files that cannot be watched: anybody can make such files."""
+
 _MOST_REFUSED = 1024
 _MOST_AVOIDED = 256
 _MOST_LINKS = 16
@@ -71,6 +74,9 @@ class Uprobes:
         self._avoid: deque[str] = deque(maxlen=_MOST_AVOIDED)
         self._left_out = self._stuck = self._searches = 0
         self._closed = False
+        self._told_s, self._untold = -_QUIET_S, 0
+        self._reason = ""
+        """Why the last search was given up; empty: it was not."""
         self._searching = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -102,8 +108,21 @@ class Uprobes:
         known = (*self._targets, *self._refused)
         room = max(most - len(self._targets), 0)
         search = Search(self._programs, known, tuple(pids), room, tuple(self._avoid))
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            child, ours = self._start()
+        except OSError as error:  # no process or no descriptor is to be had just now
+            self._give_up(str(error), tell)
+            return False
         with ours:
+            try:
+                return self._follow(ours, search, tell)
+            finally:
+                child.kill()
+                child.wait()
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
             with theirs:
                 self._child = subprocess.Popen(
                     # -P: what lies in the working directory must not run as root.
@@ -114,15 +133,22 @@ class Uprobes:
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
-            try:
-                return self._follow(ours, search, tell)
-            finally:
-                self._child.kill()
-                self._child.wait()
+        except OSError:
+            ours.close()
+            raise
+        return self._child, ours
+
+    def _give_up(self, reason: str, tell: Callable[[News], None]) -> None:
+        if not self._closed:
+            self._stuck += 1
+            if reason != self._reason:  # told once
+                tell(News("a search for files to attach to was given up", "", "", reason))
+            self._reason = reason
 
     def _follow(self, channel: socket.socket, search: Search, tell: Callable[[News], None]) -> bool:
         deadline = time.monotonic() + _SEARCH_S
         opening = ""
+        found: set[FileId] = set()
         try:
             channel.settimeout(_SEARCH_S)  # a child takes long to begin on a busy host
             channel.send(msgspec.json.encode(search))
@@ -135,9 +161,12 @@ class Uprobes:
                     case Attached():
                         self._take(message, links, tell)
                     case Found():
-                        self._left_out = message.left_out
+                        found.update(message.keys)
+                        if message.is_more_to_come:
+                            continue
+                        self._left_out, self._reason = message.left_out, ""
                         if not search.pids:
-                            self._let_go(set(message.keys), tell)
+                            self._let_go(found, tell)
                         return True
                 if time.monotonic() > deadline:
                     raise TimeoutError
@@ -148,15 +177,18 @@ class Uprobes:
             reason = str(error)
         else:
             reason = "the finder ended early"
-        if not self._closed:
-            self._stuck += 1
-            tell(News("a search for files to attach to was given up", "", "", reason))
+        self._give_up(reason, tell)
         return False
 
     def _take(self, found: Attached, links: list[int], tell: Callable[[News], None]) -> None:
         if not links:
             self._refused.append(found.key)
-            tell(News("a file cannot be watched", found.files, found.path, found.reason))
+            self._untold += 1
+            now = time.monotonic()
+            if now >= self._told_s + _QUIET_S:
+                more = f"; {self._untold - 1} more before it" if self._untold > 1 else ""
+                tell(News("a file cannot be watched", found.files, found.path, found.reason + more))
+                self._told_s, self._untold = now, 0
             return
         # The same file with other content: what was attached lies at places of the old one.
         place = (found.key.device, found.key.inode)
