@@ -140,10 +140,15 @@ class Workers:
     def replace_stuck(self) -> None:
         """Put others in the place of those that are stuck; call now and then."""
         for worker in self._stuck():
-            if not worker.is_replaced and self.hung < self._most_hung and self._add():
-                worker.is_replaced = True
-                self.replaced += 1
-        if self._is_short and self.queued and len(self._workers) - self.hung < self._number:
+            if worker.is_replaced or self.hung >= self._most_hung:
+                continue
+            worker.is_replaced = True
+            # It may have come to an end just now, and wait for the next task.
+            if worker.task is None or not self._add():
+                worker.is_replaced = False
+                continue
+            self.replaced += 1
+        if self.queued and len(self._workers) - self.hung < self._number:
             self._add()
 
     def _stuck(self) -> list[_Worker]:
