@@ -171,14 +171,10 @@ class Backlog:
                 Parcel(each.number, batch, stored=True) for each, batch in zip(found, batches, strict=True)
             ]
             if not any(batches):
-                await self._done()
+                await self.acknowledged()
 
     async def acknowledged(self) -> None:
-        """The sink has what `next` gave."""
-        await self._done()
-
-    async def _done(self) -> None:
-        """Forget what is under way; what the sink could not have of it counts as dropped."""
+        """The sink has what `next` gave; what it could not have of that counts as dropped."""
         stored = [parcel.number for parcel in self._under_way if parcel.stored]
         for parcel in self._under_way:
             if isinstance(parcel.batch, Spooled) and parcel.batch.lost:

@@ -81,6 +81,7 @@ class Watch:
                 done = await trio.to_thread.run_sync(uprobes.search, () if full else looked_at, most, _tell)
             except RuntimeError:  # no thread is to be had just now
                 log.warning("no thread for a search for files to attach to can be had")
+                await trio.sleep(_BETWEEN_S)  # new processes must not make it try, and tell, without a rest
             for tgid in looked_at:
                 self._waiting[tgid] -= 1
                 if not self._waiting[tgid]:

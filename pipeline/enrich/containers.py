@@ -77,7 +77,7 @@ class Containers:
         self._by_cgroup: dict[int, str] = {_ROOT: _NOWHERE}
         self._for_now: dict[int, tuple[str, float]] = {}
         """What may be known better later, and until when it is not asked again."""
-        self._hits = self._misses = self._evictions = self._timeouts = 0
+        self._hits = self._misses = self._evictions = self._timeouts = self._without_thread = 0
 
     async def enrich(self, events: list[ProcessEvent]) -> None:
         """Set `container` of every event; waits at most `wait_s` for cgroups that were not seen before."""
@@ -122,6 +122,7 @@ class Containers:
         try:
             await self._find(cgroup, events, answers)
         except RuntimeError:  # no thread is to be had just now
+            self._without_thread += 1
             answers[cgroup] = self._keep_for_now(cgroup, _NOWHERE)
 
     async def _find(self, cgroup: int, events: list[ProcessEvent], answers: dict[int, str]) -> None:
@@ -180,5 +181,6 @@ class Containers:
             "misses": self._misses,
             "evictions": self._evictions,
             "timeouts": self._timeouts,
+            "without_thread": self._without_thread,
             "workers_busy": self._limiter.borrowed_tokens,
         }

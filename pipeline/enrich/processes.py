@@ -144,7 +144,7 @@ class Processes:
         process = self._ended.popleft() if self._ended else next(iter(self.by_tgid.values()))
         if self.by_tgid.get(process.tgid) is process:
             del self.by_tgid[process.tgid]
-        process.has_ended = True
+        process.has_ended = True  # one that lives is met again as another: its line must be cut short like the dead's
         # Descendants hold on to the dead: without a short cut to the living, to all their line.
         while process.parent is not None and process.parent.has_ended:
             process.parent = process.parent.parent

@@ -144,6 +144,7 @@ async def test_what_is_remembered(described: dict[str, Description], mock_clock:
         "misses": 4,
         "evictions": 0,
         "timeouts": 0,
+        "without_thread": 0,
         "workers_busy": 0,
     }
     known.known |= {number: [] for number in range(1000, 1100)}
